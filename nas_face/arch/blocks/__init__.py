@@ -1,0 +1,1 @@
+"""Building blocks, one family a file; `nas_face.arch.catalog` lists them."""

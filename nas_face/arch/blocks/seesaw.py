@@ -1,0 +1,92 @@
+"""The seesaw block: uneven 1:3 groups in both pointwise convolutions."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+from nas_face.arch.blocks.parts import (
+    AbstractBlock,
+    ActivationName,
+    KernelSize,
+    Ratio,
+    Stride,
+    conv_norm,
+    residual,
+    squeeze_excite,
+)
+from nas_face.arch.combinators import Layer, Sequence, Split
+from nas_face.arch.cost import Shape
+from nas_face.arch.layers import ChannelShuffle
+from nas_face.errors import ShapeError
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seesaw(AbstractBlock):
+    """Inverted residual whose 1x1 convolutions are cut 1:3, so that they cost 10/16 of dense ones.
+
+    The expansion maps the first quarter of the input to the first quarter of the hidden width and
+    the rest to the rest. With ``mixing="shuffle"`` a two-group shuffle follows and the projection
+    is cut the same way; with ``mixing="share"`` nothing is permuted and the projection is cut 3:1
+    instead, so that the two cuts overlap.
+
+    Attributes:
+        out_channels: width of the output, a multiple of 4.
+        hidden_channels: width between expansion and projection, a multiple of 4.
+        mixing: how channels of the two parts meet.
+        stride: of the depthwise convolution.
+        kernel: of the depthwise convolution.
+        act: after expansion and depthwise convolution; the projection is linear.
+        squeeze_channels: inner width of the squeeze-and-excitation on the hidden width, or none.
+
+    Source: Zhang, SeesawFaceNets, arXiv 1908.09124, section 3 and figure 2; squeeze-and-excitation
+        of ratio 4, and x * sigmoid(x) as "swish", as in the author's code.
+    """
+
+    RATIOS: ClassVar[dict[str, Ratio]] = {
+        "expansion": Ratio("hidden_channels", "in_channels"),
+        "squeeze_ratio": Ratio("squeeze_channels", "hidden_channels"),
+    }
+
+    out_channels: int
+    hidden_channels: int
+    mixing: Literal["shuffle", "share"]
+    stride: Stride = 1
+    kernel: KernelSize = 3
+    act: ActivationName = "silu"
+    squeeze_channels: int | None = None
+    kind: Literal["seesaw"] = "seesaw"
+
+    def lower(self, x: Shape) -> Layer:
+        hidden, out = self.hidden_channels, self.out_channels
+        for name, width in (("input", x.channels), ("hidden", hidden), ("output", out)):
+            if width % 4:
+                raise ShapeError(f"seesaw: the {name} width must be a multiple of 4, got {width}")
+        steps: list[tuple[str, Layer]] = [
+            ("expand", _uneven(x.channels, hidden, small_first=True, act=self.act))
+        ]
+        if self.mixing == "shuffle":
+            steps.append(("shuffle", ChannelShuffle(groups=2)))
+        depthwise = conv_norm(
+            hidden, kernel=self.kernel, stride=self.stride, groups=hidden, act=self.act
+        )
+        steps.append(("depthwise", depthwise))
+        if self.squeeze_channels is not None:
+            steps.append(("attention", squeeze_excite(hidden, self.squeeze_channels)))
+        small_first = self.mixing == "shuffle"
+        steps.append(("project", _uneven(hidden, out, small_first=small_first, act=None)))
+        body = Sequence(
+            layers=tuple(layer for _, layer in steps), names=tuple(name for name, _ in steps)
+        )
+        if self.stride == 1 and x.channels == out:
+            return residual(body)
+        return body
+
+
+def _uneven(
+    channels: int, out_channels: int, *, small_first: bool, act: ActivationName | None
+) -> Split:
+    quarters = (1, 3) if small_first else (3, 1)
+    return Split(
+        sizes=tuple(channels // 4 * quarter for quarter in quarters),
+        branches=tuple(conv_norm(out_channels // 4 * quarter, act=act) for quarter in quarters),
+    )

@@ -1,0 +1,42 @@
+"""The built-in blocks and heads: one line each, and being listed is being tested."""
+
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from nas_face.arch.blocks.conv_unit import ConvUnit
+from nas_face.arch.blocks.inverted_residual import InvertedResidual
+from nas_face.arch.blocks.parts import AbstractBlock
+from nas_face.arch.blocks.seesaw import Seesaw
+from nas_face.arch.blocks.shuffle import ShuffleUnit
+from nas_face.arch.blocks.variable_group import VariableGroupDown, VariableGroupNormal
+from nas_face.arch.heads import (
+    AbstractHead,
+    GlobalDepthwiseHead,
+    NormAwareHead,
+    PooledLinearHead,
+    VariableGroupHead,
+)
+from nas_face.errors import ArchError, near_names
+
+_Blocks = (
+    ConvUnit | InvertedResidual | Seesaw | VariableGroupNormal | VariableGroupDown | ShuffleUnit
+)
+_Heads = GlobalDepthwiseHead | VariableGroupHead | NormAwareHead | PooledLinearHead
+
+Block = Annotated[_Blocks, Field(discriminator="kind")]
+Head = Annotated[_Heads, Field(discriminator="kind")]
+
+BLOCKS: dict[str, type[AbstractBlock]] = {cls.kind: cls for cls in get_args(_Blocks)}
+HEADS: dict[str, type[AbstractHead]] = {cls.kind: cls for cls in get_args(_Heads)}
+
+
+def block_class(kind: str) -> type[AbstractBlock]:
+    """Class of the block of that kind.
+
+    Raises:
+        ArchError: there is none.
+    """
+    if kind not in BLOCKS:
+        raise ArchError(f"unknown block kind {kind!r}; {near_names(kind, BLOCKS)}")
+    return BLOCKS[kind]

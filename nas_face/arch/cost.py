@@ -1,0 +1,126 @@
+"""What a network costs, and the one policy of what is counted.
+
+`madds` are the multiply-accumulates of convolutions and linear layers of the deployed network,
+from one image to one embedding. Batch normalisation (it folds away), activations, additions,
+pooling, channel shuffles and the training classifier are not counted. The figure equals half of
+what `torch.utils.flop_counter` reports. "FLOPs" means twice that and appears only where a user
+states a budget in FLOPs.
+
+`params` is what torch counts as trainable, the affine pair of batch normalisation included and the
+training classifier excluded; `folded_params` is what remains after batch normalisation is folded:
+every weight, bias and slope, and one bias for each normalised channel.
+
+`peak_activations` is the largest number of activation values alive at once when layers run one
+after another, each result is freed after its last use, and element-wise layers work in place.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Precision = Literal["fp32", "fp16", "int8"]
+BYTES_PER_WEIGHT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
+class Shape(NamedTuple):
+    """Shape of one feature map, batch excluded; a flat vector of `n` features is `(n, 1, 1)`."""
+
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return self.channels * self.height * self.width
+
+    def __str__(self) -> str:
+        return f"{self.channels}x{self.height}x{self.width}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Cost of a layer or of a network; integers throughout.
+
+    Attributes:
+        madds: multiply-accumulates of one forward pass on one image.
+        params: trainable parameters.
+        folded_params: parameters once batch normalisation is folded away.
+        peak_activations: most activation values alive at once, the input counted until its last
+            use.
+        peak_keeping_input: the same, when somebody else (another branch) still needs the input
+            afterwards.
+    """
+
+    madds: int = 0
+    params: int = 0
+    folded_params: int = 0
+    peak_activations: int = 0
+    peak_keeping_input: int = 0
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: two for each multiply-accumulate."""
+        return 2 * self.madds
+
+    def size_bytes(self, precision: Precision = "fp32") -> int:
+        """Bytes of the deployed weights (batch normalisation folded), file headers excluded.
+
+        Quantised networks keep biases in 32 bit; this bound counts them at the weight's width,
+        which is low by under 2 % on the networks of the zoo.
+        """
+        return self.folded_params * BYTES_PER_WEIGHT[precision]
+
+
+@functools.cache
+def free(elements: int) -> Cost:
+    """Cost of a layer that works in place on `elements` values and has no weights."""
+    return Cost(peak_activations=elements, peak_keeping_input=2 * elements)
+
+
+def in_sequence(steps: Sequence[tuple[Shape, Cost]], x: Shape) -> Cost:
+    """Cost of layers that run one after another.
+
+    Args:
+        steps: output shape and cost of each, in order.
+        x: shape of the input of the first.
+    """
+    if not steps:
+        return Cost(peak_activations=x.elements, peak_keeping_input=x.elements)
+    first = steps[0][1]
+    later = max((cost.peak_activations for _, cost in steps[1:]), default=0)
+    return Cost(
+        madds=sum(cost.madds for _, cost in steps),
+        params=sum(cost.params for _, cost in steps),
+        folded_params=sum(cost.folded_params for _, cost in steps),
+        peak_activations=max(first.peak_activations, later),
+        peak_keeping_input=max(first.peak_keeping_input, x.elements + later if later else 0),
+    )
+
+
+def in_parallel(branches: Sequence[tuple[Shape, Cost]], x: Shape, joined: Shape) -> Cost:
+    """Cost of branches that all read `x`, run one after another, and are then joined.
+
+    The input stays alive until the last branch has started; results of earlier branches stay alive
+    until the join.
+
+    Args:
+        branches: output shape and cost of each, in running order.
+        x: shape that every branch reads (whole or in part).
+        joined: shape after the join, which is written beside the branch results.
+    """
+    waiting = peak = peak_keeping = 0
+    for position, (shape, cost) in enumerate(branches):
+        last = position == len(branches) - 1
+        running = cost.peak_activations if last else cost.peak_keeping_input
+        peak = max(peak, waiting + running)
+        peak_keeping = max(peak_keeping, waiting + cost.peak_keeping_input)
+        waiting += shape.elements
+    return Cost(
+        madds=sum(cost.madds for _, cost in branches),
+        params=sum(cost.params for _, cost in branches),
+        folded_params=sum(cost.folded_params for _, cost in branches),
+        peak_activations=max(peak, waiting + joined.elements),
+        peak_keeping_input=max(peak_keeping, x.elements + waiting + joined.elements),
+    )

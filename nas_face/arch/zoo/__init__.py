@@ -1,0 +1,25 @@
+"""Published networks as specs, with what their authors say of them."""
+
+from nas_face.arch.zoo import mobilefacenet, seesaw, shufflefacenet, vargfacenet
+from nas_face.arch.zoo.entry import PublishedNetwork
+from nas_face.errors import ArchError, near_names
+
+NETWORKS: dict[str, PublishedNetwork] = {
+    entry.name: entry
+    for family in (mobilefacenet, seesaw, vargfacenet, shufflefacenet)
+    for entry in family.NETWORKS
+}
+
+
+def network(name: str) -> PublishedNetwork:
+    """The published network of that name.
+
+    Raises:
+        ArchError: there is none.
+    """
+    if name not in NETWORKS:
+        raise ArchError(f"no network {name!r} in the zoo; {near_names(name, NETWORKS)}")
+    return NETWORKS[name]
+
+
+__all__ = ["NETWORKS", "PublishedNetwork", "network"]
