@@ -1,5 +1,6 @@
 """The built-in blocks and heads: one line each, and being listed is being tested."""
 
+import dataclasses
 from typing import Annotated, get_args
 
 from pydantic import Field
@@ -27,8 +28,15 @@ _Heads = GlobalDepthwiseHead | VariableGroupHead | NormAwareHead | PooledLinearH
 Block = Annotated[_Blocks, Field(discriminator="kind")]
 Head = Annotated[_Heads, Field(discriminator="kind")]
 
-BLOCKS: dict[str, type[AbstractBlock]] = {cls.kind: cls for cls in get_args(_Blocks)}
-HEADS: dict[str, type[AbstractHead]] = {cls.kind: cls for cls in get_args(_Heads)}
+
+def kind_of(cls: type) -> str:
+    """The word that names a layer, block or head class in files: the default of its `kind`."""
+    (kind,) = (field.default for field in dataclasses.fields(cls) if field.name == "kind")
+    return str(kind)
+
+
+BLOCKS: dict[str, type[AbstractBlock]] = {kind_of(cls): cls for cls in get_args(_Blocks)}
+HEADS: dict[str, type[AbstractHead]] = {kind_of(cls): cls for cls in get_args(_Heads)}
 
 
 def block_class(kind: str) -> type[AbstractBlock]:

@@ -7,8 +7,7 @@ identity of what was written before.
 import dataclasses
 import functools
 import json
-from collections.abc import Hashable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -40,7 +39,7 @@ def canonical_json(value: Any) -> str:
 
 
 @functools.cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
@@ -57,7 +56,7 @@ def from_data(kind: type[T], data: Any, *, where: str, error: type[NasFaceError]
         NasFaceError: of class `error`: a key is unknown or missing, or a value has the wrong type.
     """
     try:
-        value: T = _adapter(kind).validate_json(json.dumps(data), strict=True)
+        value: T = _adapter(cast(Any, kind)).validate_json(json.dumps(data), strict=True)
         return value
     except ValidationError as failure:
         raise error(f"{where}: {first_problem(failure)}") from failure

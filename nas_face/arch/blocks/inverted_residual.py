@@ -37,7 +37,7 @@ class InvertedResidual(AbstractBlock):
     """
 
     RATIOS: ClassVar[dict[str, Ratio]] = {
-        "expansion": Ratio("hidden_channels", "in_channels"),
+        "expansion": Ratio("hidden_channels", "in_channels", 4),
         "squeeze_ratio": Ratio("squeeze_channels", "hidden_channels"),
     }
 

@@ -13,10 +13,14 @@ KernelSize = Literal[1, 3, 5, 7]
 
 
 class Ratio(NamedTuple):
-    """How a space's ratio becomes a block's number: `field` = ratio x the width called `base`."""
+    """How a space's ratio becomes a block's number: `field` = ratio x the width called `base`.
+
+    The product is rounded to a multiple of `multiple`, at least one.
+    """
 
     field: str
     base: Literal["in_channels", "out_channels", "hidden_channels"]
+    multiple: int = 1
 
 
 class AbstractBlock(abc.ABC):
@@ -25,13 +29,11 @@ class AbstractBlock(abc.ABC):
     Attributes:
         RATIOS: ratios that a search space may state instead of the number itself, resolved in
         order.
-        WIDTH_MULTIPLE: widths that come from ratios are rounded to a multiple of this.
     """
 
     __slots__ = ()
     __pydantic_config__: ClassVar = {"extra": "forbid"}
     RATIOS: ClassVar[dict[str, Ratio]] = {}
-    WIDTH_MULTIPLE: ClassVar[int] = 4
 
     @abc.abstractmethod
     def lower(self, x: Shape) -> Layer:

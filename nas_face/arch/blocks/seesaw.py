@@ -43,7 +43,7 @@ class Seesaw(AbstractBlock):
     """
 
     RATIOS: ClassVar[dict[str, Ratio]] = {
-        "expansion": Ratio("hidden_channels", "in_channels"),
+        "expansion": Ratio("hidden_channels", "in_channels", 4),
         "squeeze_ratio": Ratio("squeeze_channels", "hidden_channels"),
     }
 

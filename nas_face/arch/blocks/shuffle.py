@@ -40,8 +40,7 @@ class ShuffleUnit(AbstractBlock):
         change of width at stride 1 takes the two-branch form, which the source does not define.
     """
 
-    RATIOS: ClassVar[dict[str, Ratio]] = {"expansion": Ratio("hidden_channels", "out_channels")}
-    WIDTH_MULTIPLE: ClassVar[int] = 2
+    RATIOS: ClassVar[dict[str, Ratio]] = {"expansion": Ratio("hidden_channels", "out_channels", 2)}
 
     out_channels: int
     hidden_channels: int

@@ -1,0 +1,90 @@
+"""Search spaces from YAML files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from nas_face.errors import ArchError, SpaceError, near_names
+from nas_face.space.space import SearchSpace
+from nas_face.space.template import parse
+
+KEYS = ("name", "description", "input_shape", "shared", "stem", "stages", "head", "known")
+REQUIRED = ("name", "input_shape", "stem", "stages", "head")
+
+
+def load_space(path: Path) -> SearchSpace:
+    """Read a search space and check that designs of it can be built.
+
+    Args:
+        path: a YAML file; the README describes its keys.
+
+    Raises:
+        SpaceError: the file cannot be read, is not YAML, or breaks a rule; one line, with the path
+            inside the file.
+    """
+    raw = read_yaml(path)
+    try:
+        return _space(raw)
+    except SpaceError as failure:
+        raise SpaceError(f"{path}: {failure}") from failure
+
+
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        SpaceError: it cannot be read or holds something else.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as failure:
+        raise SpaceError(f"{path}: cannot be read ({failure.strerror})") from failure
+    except (UnicodeDecodeError, yaml.YAMLError) as failure:
+        reason = " ".join(str(failure).split())
+        raise SpaceError(f"{path}: not valid YAML ({reason})") from failure
+    if not isinstance(raw, dict):
+        raise SpaceError(f"{path}: expected a mapping of keys, got {type(raw).__name__}")
+    return raw
+
+
+def _space(raw: Mapping[str, Any]) -> SearchSpace:
+    for key in raw:
+        if key not in KEYS:
+            raise SpaceError(f"{key} is not a known key; {near_names(str(key), KEYS)}")
+    for key in REQUIRED:
+        if key not in raw:
+            raise SpaceError(f"{key} is missing")
+    for key in ("stem", "stages", "head"):
+        if not isinstance(raw[key], list | dict) or not raw[key]:
+            raise SpaceError(f"{key}: expected blocks, or a choice of them, got {raw[key]!r}")
+    shared_raw = raw.get("shared") or {}
+    names = frozenset(map(str, shared_raw))
+    space = SearchSpace(
+        name=str(raw["name"]),
+        description=" ".join(str(raw.get("description", "")).split()),
+        input_shape=_input_shape(raw["input_shape"]),
+        template={key: parse(raw[key], key, names) for key in ("stem", "stages", "head")},
+        shared={
+            str(name): parse(value, f"shared.{name}", frozenset())
+            for name, value in shared_raw.items()
+        },
+        known={str(name): dict(choices) for name, choices in (raw.get("known") or {}).items()},
+    )
+    space.sample(np.random.default_rng(0))
+    for name, choices in space.known.items():
+        try:
+            space.decode(choices)
+        except (SpaceError, ArchError) as failure:
+            raise SpaceError(f"known.{name}: {failure}") from failure
+    return space
+
+
+def _input_shape(raw: Any) -> tuple[int, int, int]:
+    match raw:
+        case [int(channels), int(height), int(width)] if min(raw) >= 1:
+            return channels, height, width
+        case _:
+            raise SpaceError(f"input_shape must be [channels, height, width], got {raw!r}")
