@@ -1,0 +1,32 @@
+"""Faces on disk and what is made of them: images, identities, pairs, batches (no torch)."""
+
+from nas_face.data.bundled import load_orl
+from nas_face.data.faces import FaceImages, SkippedImage
+from nas_face.data.folders import IMAGE_SUFFIXES, load_folder
+from nas_face.data.images import decode_image
+from nas_face.data.lfw_pairs import load_lfw_pairs
+from nas_face.data.pair_csv import load_pair_csv
+from nas_face.data.pair_files import load_pairs
+from nas_face.data.pairs import PairList, all_pairs
+from nas_face.data.pipeline import epoch_batches, preprocess
+from nas_face.data.pixels import DEFAULT_CACHE_BYTES
+from nas_face.data.split import IdentitySplit, split_identities
+
+__all__ = [
+    "DEFAULT_CACHE_BYTES",
+    "IMAGE_SUFFIXES",
+    "FaceImages",
+    "IdentitySplit",
+    "PairList",
+    "SkippedImage",
+    "all_pairs",
+    "decode_image",
+    "epoch_batches",
+    "load_folder",
+    "load_lfw_pairs",
+    "load_orl",
+    "load_pair_csv",
+    "load_pairs",
+    "preprocess",
+    "split_identities",
+]

@@ -1,0 +1,100 @@
+"""Images on their way into a network: shuffled, mirrored, batched, scaled."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_face.data.faces import FaceImages
+from nas_face.errors import DataError
+
+Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+"""Images `(B, height, width, 3)` and their labels `(B,)`."""
+
+# batch normalisation cannot train on one value per channel, which 1x1 feature maps would give
+_MIN_BATCH = 2
+
+
+def epoch_batches(
+    images: FaceImages, *, batch_size: int, seed: int, epoch: int, flip: bool
+) -> Iterator[Batch]:
+    """Go through all images once, in an order that only (seed, epoch) decides.
+
+    The next batch is fetched in a thread while the caller works on this one. The last batch may be
+    short; it is left out if it would hold a single image, on which batch normalisation cannot
+    train.
+
+    Args:
+        images: at least 2.
+        batch_size: images in a batch, at least 2; may exceed the number of images.
+        seed: at least 0.
+        epoch: at least 0; another epoch, another order.
+        flip: whether each image is mirrored left to right with probability 1/2; the order is the
+            same either way.
+
+    Returns:
+        An iterator over uint8 RGB `(B, height, width, 3)`, which the caller may change, and labels
+        int64 `(B,)`.
+
+    Raises:
+        DataError: fewer than 2 images.
+        ValueError: an argument is out of range.
+    """
+    if batch_size < _MIN_BATCH:
+        raise ValueError(f"batch_size must be at least {_MIN_BATCH}, got {batch_size}")
+    if seed < 0 or epoch < 0:
+        raise ValueError(f"seed and epoch must be at least 0, got {seed} and {epoch}")
+    if len(images) < _MIN_BATCH:
+        raise DataError(f"an epoch needs at least {_MIN_BATCH} images, got {len(images)}")
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(images))
+    mirrored = rng.random(len(images)) < 0.5 if flip else np.zeros(len(images), dtype=np.bool_)
+    starts = range(0, len(images) - _MIN_BATCH + 1, batch_size)
+
+    def fetch(start: int) -> Batch:
+        chosen = order[start : start + batch_size]
+        batch = images.batch(chosen)
+        turn = mirrored[start : start + batch_size]
+        batch[turn] = batch[turn, :, ::-1]
+        return batch, images.labels[chosen]
+
+    def prefetch() -> Iterator[Batch]:
+        with ThreadPoolExecutor(1) as thread:
+            following: Future[Batch] = thread.submit(fetch, starts[0])
+            for start in starts[1:]:
+                current, following = following, thread.submit(fetch, start)
+                yield current.result()
+            yield following.result()
+
+    return prefetch()
+
+
+def preprocess(batch: npt.NDArray[np.uint8], mean: float, scale: float) -> npt.NDArray[np.float32]:
+    """Turn pixels into what a network takes: (pixel - mean) / scale, channels first.
+
+    Args:
+        batch: uint8 `(B, height, width, 3)`.
+        mean: subtracted from each pixel value, usually 127.5.
+        scale: what the difference is divided by, usually 127.5 or 128; not 0.
+
+    Returns:
+        float32 `(B, 3, height, width)`, contiguous.
+
+    Raises:
+        ValueError: the batch is not of the form above, or `scale` is 0.
+
+    >>> preprocess(np.array([[[[0, 51, 255]]]], dtype=np.uint8), 127.5, 127.5).ravel().tolist()
+    [-1.0, -0.6000000238418579, 1.0]
+    """
+    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
+        raise ValueError(
+            "a batch must be uint8 of shape (B, height, width, 3), "
+            f"got {batch.dtype} of shape {batch.shape}"
+        )
+    if scale == 0:
+        raise ValueError("scale must not be 0")
+    planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2)).astype(np.float32)
+    planes -= np.float32(mean)
+    planes /= np.float32(scale)
+    return planes

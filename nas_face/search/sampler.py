@@ -1,0 +1,155 @@
+"""A sampler that proposes only new designs within the budget, on top of any of Optuna's."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_face.errors import ArchError, SpaceError
+from nas_face.search.budget import Budget
+from nas_face.space import Choice, Design, Label, SearchSpace
+
+SamplerName = Literal["nsga2", "nsga3", "tpe", "random"]
+
+ARCH_ID = "arch_id"
+"""User attribute of a trial that holds the identity of its architecture."""
+
+N_PROPOSALS = 16
+N_REPAIRS = 400
+
+
+class SpaceExhausted(SpaceError):
+    """No design is left that fits the budget and was not tried before."""
+
+
+def inner_sampler(name: SamplerName, seed: int) -> BaseSampler:
+    """One of Optuna's samplers, set up for a few dozen to a few hundred trials.
+
+    Args:
+        name: which.
+        seed: of its draws.
+    """
+    makers: dict[SamplerName, Callable[[], BaseSampler]] = {
+        "nsga2": lambda: NSGAIISampler(population_size=12, seed=seed),
+        "nsga3": lambda: NSGAIIISampler(population_size=12, seed=seed),
+        "tpe": lambda: TPESampler(n_startup_trials=12, seed=seed, warn_independent_sampling=False),
+        "random": lambda: RandomSampler(seed=seed),
+    }
+    return makers[name]()
+
+
+class BudgetedSampler(BaseSampler):
+    """Proposes designs of a space that fit a budget and were not proposed before in the study.
+
+    The inner sampler proposes; a design over the budget is walked down by single changes that
+    bring it closer, and a design that the study has seen is changed until it is new. Both cost
+    microseconds to milliseconds, against the seconds to hours of a training. Trials must carry
+    their architecture's identity in the user attribute `arch_id`.
+
+    Args:
+        space: the space.
+        budget: the walls.
+        inner: any of Optuna's samplers, multi-objective where the study is.
+        seed: of the repairs.
+    """
+
+    def __init__(self, space: SearchSpace, budget: Budget, inner: BaseSampler, seed: int) -> None:
+        self._space = space
+        self._budget = budget
+        self._inner = inner
+        self._rng = np.random.default_rng(seed)
+        self._distributions: dict[str, BaseDistribution] = {
+            path: CategoricalDistribution(choice.labels)
+            for path, choice in space.choices().items()
+        }
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """All choices of the space, the conditional ones included."""
+        return self._distributions
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Labels of one new design within the budget.
+
+        Raises:
+            SpaceExhausted: none was found.
+        """
+        seen = {
+            past.user_attrs[ARCH_ID]
+            for past in study.get_trials(deepcopy=False)
+            if ARCH_ID in past.user_attrs and past.number != trial.number
+        }
+        proposals = [
+            lambda: self._space.propose(self._ask_inner(study, trial)) for _ in range(N_PROPOSALS)
+        ]
+        proposals += [lambda: self._space.sample(self._rng)] * N_PROPOSALS
+        for propose in proposals:
+            try:
+                design = self._repair(propose(), seen)
+            except ArchError:
+                continue
+            if design is not None:
+                return dict(design.choices)
+        raise SpaceExhausted(
+            f"{self._space.name}: no design is left that fits {self._budget} and was not tried "
+            f"({len(seen)} were); widen the space or the budget"
+        )
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Parameters outside the space, which a user's own objective may add."""
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Passed on."""
+        self._inner.before_trial(study, trial)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Any
+    ) -> None:
+        """Passed on."""
+        self._inner.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """Passed on; called by Optuna for parallel threads."""
+        self._inner.reseed_rng()
+        self._rng = np.random.default_rng()
+
+    def _ask_inner(self, study: Study, trial: FrozenTrial) -> Callable[[str, Choice], Label]:
+        relative_space = self._inner.infer_relative_search_space(study, trial)
+        relative = self._inner.sample_relative(study, trial, relative_space)
+
+        def pick(path: str, choice: Choice) -> Label:
+            if path in relative and relative[path] in choice.options:
+                label: Label = relative[path]
+            else:
+                label = self._inner.sample_independent(
+                    study, trial, path, self._distributions[path]
+                )
+            return label
+
+        return pick
+
+    def _repair(self, design: Design, seen: set[str]) -> Design | None:
+        """The nearest new design within the budget that single changes find, or none."""
+        excess = self._budget.excess(design.spec.cost())
+        for _ in range(N_REPAIRS):
+            if excess == 0.0 and design.spec.arch_id not in seen:
+                return design
+            other = self._space.mutate(design, self._rng)
+            other_excess = self._budget.excess(other.spec.cost())
+            if other_excess < excess or other_excess == 0.0:
+                design, excess = other, other_excess
+        return None

@@ -1,0 +1,163 @@
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas_face.data import FaceImages, epoch_batches, load_folder, preprocess
+from nas_face.errors import DataError
+
+MakeFaces = Callable[[Mapping[str, int]], Path]
+
+
+def faces(n: int) -> FaceImages:
+    """Images that name themselves: the left pixel is the row number, the right one is 255."""
+    pixels = np.full((n, 1, 2, 3), 255, dtype=np.uint8)
+    pixels[:, 0, 0] = np.arange(n)[:, None]
+    return FaceImages.from_array(pixels, np.arange(n) // 2)
+
+
+def run(
+    images: FaceImages, size: int = 4, seed: int = 0, epoch: int = 0, flip: bool = False
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    batches = list(epoch_batches(images, batch_size=size, seed=seed, epoch=epoch, flip=flip))
+    return (
+        [len(labels) for _, labels in batches],
+        np.concatenate([pixels for pixels, _ in batches]),
+        np.concatenate([labels for _, labels in batches]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "expected"),
+    [
+        (8, 4, [4, 4]),
+        (10, 4, [4, 4, 2]),
+        (11, 4, [4, 4, 3]),
+        (9, 4, [4, 4]),  # the ninth alone would break batch normalisation
+        (3, 4, [3]),
+        (2, 4, [2]),
+        (2, 2, [2]),
+        (3, 2, [2]),
+        (5, 1000, [5]),
+    ],
+)
+def test_sizes_of_batches(n: int, size: int, expected: list[int]) -> None:
+    sizes, pixels, _ = run(faces(n), size)
+    assert sizes == expected
+    assert len(np.unique(pixels[:, 0, 0, 0])) == sum(expected)
+
+
+def test_labels_belong_to_their_images() -> None:
+    _, pixels, labels = run(faces(20))
+    assert np.array_equal(pixels[:, 0, 0, 0] // 2, labels)
+
+
+def test_the_order_depends_on_seed_and_epoch_only() -> None:
+    images = faces(40)
+    order = run(images)[1][:, 0, 0, 0]
+    assert np.array_equal(run(images)[1][:, 0, 0, 0], order)
+    assert not np.array_equal(run(images, seed=1)[1][:, 0, 0, 0], order)
+    assert not np.array_equal(run(images, epoch=1)[1][:, 0, 0, 0], order)
+    assert not np.array_equal(order, np.arange(40))
+    assert np.array_equal(run(images, size=8)[1][:, 0, 0, 0], order)
+
+
+def test_about_half_the_images_are_mirrored_in_the_same_order() -> None:
+    images = faces(200)
+    plain, mirrored = run(images)[1], run(images, flip=True)[1]
+    turned = (mirrored[:, 0, ::-1] == plain[:, 0]).all(axis=(1, 2))
+    kept = (mirrored[:, 0] == plain[:, 0]).all(axis=(1, 2))
+    assert (turned ^ kept).all()
+    assert 70 < turned.sum() < 130
+    assert np.array_equal(run(images, flip=True)[1], mirrored)
+    assert not np.array_equal(run(images, flip=True, epoch=1)[1], mirrored)
+
+
+def test_the_images_themselves_are_not_changed() -> None:
+    images = faces(10)
+    before = images.batch(np.arange(10))
+    for batch, labels in epoch_batches(images, batch_size=4, seed=0, epoch=0, flip=True):
+        batch[:] = 0
+        labels[:] = 0
+    assert np.array_equal(images.batch(np.arange(10)), before)
+    assert images.labels.max() == 4
+
+
+def test_files_give_the_same_batches_as_memory(make_faces: MakeFaces) -> None:
+    root = make_faces({"a": 5, "b": 6})
+    cached = load_folder(root, height=8, width=8)
+    on_demand = load_folder(root, height=8, width=8, cache_bytes=0)
+    assert np.array_equal(run(cached, flip=True)[1], run(on_demand, flip=True)[1])
+
+
+def test_an_epoch_can_be_left_early() -> None:
+    batches = epoch_batches(faces(20), batch_size=4, seed=0, epoch=0, flip=False)
+    assert next(batches)[0].shape == (4, 1, 2, 3)
+    batches.close()
+    assert list(batches) == []
+
+
+def test_an_image_that_breaks_meanwhile_is_named(make_faces: MakeFaces) -> None:
+    root: Path = make_faces({"a": 2, "b": 2})
+    images = load_folder(root, height=8, width=8, cache_bytes=0)
+    (root / "a" / "a_0001.png").unlink()
+    with pytest.raises(DataError, match=r"a_0001\.png"):
+        run(images, size=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 1}, "batch_size must be at least 2"),
+        ({"seed": -1}, "seed"),
+        ({"epoch": -1}, "epoch"),
+    ],
+)
+def test_arguments_are_checked_at_the_call(options: dict[str, int], message: str) -> None:
+    arguments = {"size": 4, "seed": 0, "epoch": 0} | options
+    with pytest.raises(ValueError, match=message):
+        epoch_batches(
+            faces(8),
+            batch_size=arguments["size"],
+            seed=arguments["seed"],
+            epoch=arguments["epoch"],
+            flip=False,
+        )
+
+
+def test_a_single_image_is_refused() -> None:
+    with pytest.raises(DataError, match="at least 2 images, got 1"):
+        epoch_batches(faces(1), batch_size=4, seed=0, epoch=0, flip=False)
+
+
+def test_preprocessing_scales_and_puts_channels_first() -> None:
+    batch = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), dtype=np.uint8)
+    planes = preprocess(batch, 127.5, 128.0)
+    assert planes.dtype == np.float32
+    assert planes.shape == (2, 3, 3, 4)
+    assert planes.flags["C_CONTIGUOUS"]
+    assert planes[1, 2, 0, 3] == (float(batch[1, 0, 3, 2]) - 127.5) / 128.0
+    expected = np.stack([(batch[..., c] - 127.5) / 128.0 for c in range(3)], axis=1)
+    assert np.array_equal(planes, expected.astype(np.float32))
+
+
+def test_preprocessing_agrees_with_the_usual_formula() -> None:
+    values = np.arange(256, dtype=np.uint8)
+    batch = np.repeat(values, 3).reshape(1, 16, 16, 3)
+    usual = ((values / 255) - 0.5) / 0.5
+    assert np.allclose(preprocess(batch, 127.5, 127.5)[0, 0].ravel(), usual, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("batch", "scale", "message"),
+    [
+        (np.zeros((1, 4, 4, 3)), 1.0, "uint8"),
+        (np.zeros((1, 3, 4, 4), np.uint8), 1.0, "uint8 of shape"),
+        (np.zeros((4, 4, 3), np.uint8), 1.0, "uint8 of shape"),
+        (np.zeros((1, 4, 4, 3), np.uint8), 0.0, "scale must not be 0"),
+    ],
+)
+def test_preprocessing_checks_its_input(batch: np.ndarray, scale: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        preprocess(batch, 127.5, scale)
