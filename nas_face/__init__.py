@@ -1,3 +1,4 @@
-"""nas-face: search face-verification networks under a compute budget, then shrink the one you choose."""
+"""nas-face: search face-verification networks under a compute budget, then shrink the one you
+choose."""
 
 __version__ = "0.1.0"

@@ -1,0 +1,144 @@
+"""Which channels of a layer tree belong together, found by walking the tree with channel names
+instead of numbers (numpy only).
+
+Every tensor of the network becomes an array of channel ids, one for each position. A dense
+convolution or a linear layer writes new ids; other layers hand on, reorder or repeat what they
+read. Where two channels can only be removed together, their ids are tied:
+
+- convolution with groups: all that a group reads and all that it writes (so whole groups go, the
+  width of a group stays, and a depthwise filter goes with its channel);
+- sum: the same position of all branches; gate: the same position of input and factor;
+- channel shuffle: the same place in each of its groups, so that the rest is a shuffle again.
+
+Ids that are tied, directly or through others, are one *class*: the smallest thing that can be
+removed. Classes that have the same number of channels in every tensor of the network are one
+*family*: which of them goes makes no difference to shapes and costs, only how many. The hidden
+width of a block is a family, and so is the residual stream of a stage. A tensor can hold several
+families: a two-group shuffle of uneven parts does.
+
+Channels of the network's input and of the embedding are protected. So are channels that would not
+be exactly zero when removed, because a function with f(0) != 0 acts on them, and that a dense
+layer reads; no built-in block has such.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_face.arch.combinators import Layer
+from nas_face.arch.cost import Shape
+from nas_face.compress.walk import Ids, Signal, Walk
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Site:
+    """One primitive layer or one split, at its place in the tree.
+
+    Attributes:
+        path: where it is, as the keys of the weights name it, without the last part.
+        layer: the node.
+        in_classes: `(in_channels,)`, class of each position that it reads.
+        out_classes: `(out_channels,)`, class of each position that it writes.
+    """
+
+    path: str
+    layer: Layer
+    in_classes: Ids
+    out_classes: Ids
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Classes that are interchangeable as far as shapes and costs go.
+
+    Attributes:
+        name: path of the first layer that writes them; a second family of that layer ends in
+            `/2`, and so on.
+        classes: in order of first appearance.
+        class_width: channels of one class in the narrowest tensor that holds it.
+    """
+
+    name: str
+    classes: tuple[int, ...]
+    class_width: int
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Coupling:
+    """All classes of a network and where they occur; equal trees give equal numbers.
+
+    Attributes:
+        n_classes: classes are numbered from 0 in order of first appearance.
+        protected: `(n_classes,)`, whether a class must stay.
+        families: of the classes that are not protected, in order of first appearance.
+        sites: primitive layers and splits in running order.
+    """
+
+    n_classes: int
+    protected: NDArray[np.bool_]
+    families: tuple[Family, ...]
+    sites: tuple[Site, ...]
+
+
+def couple(network: Layer, x: Shape) -> Coupling:
+    """Classes and families of a layer tree.
+
+    Args:
+        network: root of the tree.
+        x: shape of its input.
+
+    Raises:
+        ShapeError: some layer cannot take the shape in front of it.
+    """
+    network.measure(x)
+    walk = Walk()
+    entry = Signal(walk.fresh(x.channels), x.height, x.width, True)
+    walk.protected.append(entry.ids)
+    walk.protected.append(walk.visit(network, entry, "").ids)
+    classes = walk.classes()
+    n_classes = int(classes.max()) + 1
+    protected = np.zeros(n_classes, np.bool_)
+    protected[classes[np.concatenate(walk.protected)]] = True
+    sites = tuple(
+        Site(path=path, layer=layer, in_classes=classes[in_ids], out_classes=classes[out_ids])
+        for path, layer, in_ids, out_ids in walk.sites
+    )
+    return Coupling(
+        n_classes=n_classes,
+        protected=protected,
+        families=_families([classes[ids] for ids in walk.tensors], protected, sites),
+        sites=sites,
+    )
+
+
+def _families(
+    tensors: list[Ids], protected: NDArray[np.bool_], sites: tuple[Site, ...]
+) -> tuple[Family, ...]:
+    """Group classes by their number of channels in each of `tensors`, given as classes."""
+    counts: list[list[tuple[int, int]]] = [[] for _ in protected]  # class -> (tensor, channels)
+    for number, tensor in enumerate(tensors):
+        for member, count in zip(*np.unique(tensor, return_counts=True), strict=True):
+            counts[member].append((number, int(count)))
+    groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    for member in np.flatnonzero(~protected).tolist():
+        groups.setdefault(tuple(counts[member]), []).append(member)
+    writers: dict[int, str] = {}
+    for site in sites:
+        for member in site.out_classes.tolist():
+            writers.setdefault(member, site.path)
+    families = []
+    n_named: dict[str, int] = {}
+    for where, members in groups.items():
+        writer = writers[members[0]]
+        n_named[writer] = n_named.get(writer, 0) + 1
+        suffix = f"/{n_named[writer]}" if n_named[writer] > 1 else ""
+        narrowest = min(count for _, count in where)
+        families.append(
+            Family(name=writer + suffix, classes=tuple(members), class_width=narrowest)
+        )
+    return tuple(families)

@@ -1,0 +1,169 @@
+"""How much a class of channels matters: one function a criterion, higher is more important.
+
+Each returns one raw score a class. Classes of one family hold the same layers' weights in the same
+numbers, so raw scores compare within a family; `score_classes` divides them by the family's mean,
+and thereby families compare with one another.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nas_face.arch.layers import BatchNorm, Conv, Linear
+from nas_face.compress.channels import Coupling, Site
+from nas_face.compress.walk import Ids
+from nas_face.errors import CompressionError, near_names
+
+Importance = Literal["l2", "bn_scale", "taylor", "fpgm"]
+Scores = NDArray[np.float64]
+
+
+def score_classes(coupling: Coupling, module: nn.Module, importance: Importance) -> Scores:
+    """Importance of every class, with mean 1 over each family.
+
+    Args:
+        coupling: of the tree that `module` was built from.
+        module: its weights, and for `"taylor"` its gradients, are read.
+        importance: name of the criterion.
+
+    Returns:
+        `(n_classes,)`; protected classes have whatever the criterion gives them. A family whose
+        raw scores are all zero scores 0.
+
+    Raises:
+        CompressionError: the criterion is unknown, lacks what it needs, or gives a score that is
+            not finite.
+    """
+    if importance not in CRITERIA:
+        raise CompressionError(
+            f"importance: no criterion {importance!r}; {near_names(importance, CRITERIA)}"
+        )
+    scores = CRITERIA[importance](coupling, module)
+    for family in coupling.families:
+        members = list(family.classes)
+        if not np.isfinite(scores[members]).all():
+            raise CompressionError(
+                f"importance: {importance!r} is not finite for some channels of {family.name}; "
+                "the weights or gradients hold NaN or infinity, so restore an earlier checkpoint"
+            )
+        mean = scores[members].mean()
+        scores[members] /= mean if mean > 0 else 1.0
+    return scores
+
+
+def l2(coupling: Coupling, module: nn.Module) -> Scores:
+    """Root of the sum of squares of all weights that go with the class: of convolutions and linear
+    layers, the rows that write its channels and the columns that read them.
+
+    Source: the norm of a filter is Li et al., arXiv 1608.08710, section 3.1.
+    Differs: they sum absolute values of the rows only; columns are counted here because they go
+        too, and because batch normalisation makes the scale of the rows alone meaningless.
+    """
+    squares = np.zeros(coupling.n_classes)
+    for site, weight in _weights(coupling, module):
+        _add_rows_and_columns(squares, site, weight.detach().square())
+    return np.asarray(np.sqrt(squares), np.float64)
+
+
+def bn_scale(coupling: Coupling, module: nn.Module) -> Scores:
+    """Mean absolute scale of the batch normalisations that the class passes; families that pass
+    none (inside squeeze-and-excitation) are scored by `l2`.
+
+    Source: Liu et al., network slimming, arXiv 1708.06519, section 3.
+    """
+    sums, n_passed = np.zeros(coupling.n_classes), np.zeros(coupling.n_classes)
+    for site in coupling.sites:
+        if isinstance(site.layer, BatchNorm):
+            scale = module.get_parameter(f"{site.path}.weight")
+            np.add.at(sums, site.out_classes, _numpy(scale.abs()))
+            np.add.at(n_passed, site.out_classes, 1)
+    means = sums / np.maximum(n_passed, 1)
+    return np.where(n_passed > 0, means, l2(coupling, module))
+
+
+def taylor(coupling: Coupling, module: nn.Module) -> Scores:
+    """Sum of |weight x gradient| over the weights that `l2` looks at: a first-order bound of how
+    much the loss changes without the class.
+
+    The caller has run the backward passes; gradients are read as they stand.
+
+    Source: Molchanov et al., arXiv 1906.10771, equation 8.
+    Differs: absolute values instead of squares, so that many small weights count.
+
+    Raises:
+        CompressionError: a weight has no gradient.
+    """
+    sums = np.zeros(coupling.n_classes)
+    for site, weight in _weights(coupling, module):
+        if weight.grad is None:
+            raise CompressionError(
+                f"importance: 'taylor' needs gradients and {site.path}.weight has none; run a "
+                "loss backward on the model first, or choose 'l2'"
+            )
+        _add_rows_and_columns(sums, site, (weight.detach() * weight.grad).abs())
+    return sums
+
+
+def fpgm(coupling: Coupling, module: nn.Module) -> Scores:
+    """Sum of distances to the other classes of the family: a class near the middle of its family
+    is the easiest to stand in for.
+
+    A class is the vector of all rows of convolutions and linear layers that write its channels.
+
+    Source: He et al., geometric median, arXiv 1811.00250, equation 6.
+    Differs: all layers that write a class count together, so that a residual stream gets one
+        order.
+    """
+    weights = [(site, weight.detach()) for site, weight in _weights(coupling, module)]
+    scores = np.ones(coupling.n_classes)
+    for family in coupling.families:
+        place = np.full(coupling.n_classes, len(family.classes))
+        place[list(family.classes)] = np.arange(len(family.classes))
+        rows = []
+        for site, weight in weights:
+            places = place[site.out_classes]
+            order = np.argsort(places, kind="stable")[: int((places < len(family.classes)).sum())]
+            if len(order):
+                vectors = weight[torch.from_numpy(order).to(weight.device)]
+                rows.append(vectors.reshape(len(family.classes), -1))
+        points = torch.cat(rows, dim=1).double()  # (classes, weights of each)
+        scores[list(family.classes)] = _numpy(torch.cdist(points, points).sum(dim=1))
+    return scores
+
+
+CRITERIA: dict[Importance, Callable[[Coupling, nn.Module], Scores]] = {
+    "l2": l2,
+    "bn_scale": bn_scale,
+    "taylor": taylor,
+    "fpgm": fpgm,
+}
+"""Every criterion by name."""
+
+
+def _weights(coupling: Coupling, module: nn.Module) -> Iterator[tuple[Site, nn.Parameter]]:
+    """Sites of convolutions and linear layers, each with its weight."""
+    for site in coupling.sites:
+        if isinstance(site.layer, Conv | Linear):
+            yield site, module.get_parameter(f"{site.path}.weight")
+
+
+def _add_rows_and_columns(scores: Scores, site: Site, values: Tensor) -> None:
+    """Add `values`, one for each weight of a site, to the classes that the weights belong to.
+
+    A group of a grouped convolution is one class, rows and columns alike, so rows are enough.
+    """
+    _add(scores, site.out_classes, values.flatten(1).sum(dim=1))
+    if not isinstance(site.layer, Conv) or site.layer.groups == 1:
+        _add(scores, site.in_classes, values.transpose(0, 1).flatten(1).sum(dim=1))
+
+
+def _add(scores: Scores, classes: Ids, values: Tensor) -> None:
+    np.add.at(scores, classes, _numpy(values))
+
+
+def _numpy(values: Tensor) -> Scores:
+    return np.asarray(values.detach().double().cpu().numpy(), np.float64)

@@ -1,0 +1,160 @@
+"""Removing classes from a tree and from its weights, and masking them where they are."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nas_face.arch.combinators import Concat, Gate, Layer, Sequence, Split, Sum
+from nas_face.arch.layers import BatchNorm, Conv, Linear, PReLU
+from nas_face.compress.channels import Coupling, Site, couple
+from nas_face.errors import CompressionError
+from nas_face.nn.model import FaceModel
+
+Alive = NDArray[np.bool_]
+
+
+def alive_without(coupling: Coupling, removed: Iterable[int]) -> Alive:
+    """`(n_classes,)`, whether each class stays.
+
+    Args:
+        coupling: of the network.
+        removed: classes to remove.
+
+    Raises:
+        CompressionError: a class does not exist or is protected.
+    """
+    alive = np.ones(coupling.n_classes, np.bool_)
+    for each in removed:
+        if not 0 <= each < coupling.n_classes:
+            raise CompressionError(
+                f"removed: classes are numbered 0 to {coupling.n_classes - 1}, got {each}"
+            )
+        if coupling.protected[each]:
+            raise CompressionError(
+                f"removed: class {each} is protected (input, embedding, or never zero) and must "
+                "stay; families of the coupling list what may go"
+            )
+        alive[each] = False
+    return alive
+
+
+def narrowed(network: Sequence, coupling: Coupling, alive: Alive) -> Sequence:
+    """The tree with only the classes that are alive; names and paths stay.
+
+    Args:
+        network: the tree that `coupling` was made from.
+        coupling: its classes.
+        alive: `(n_classes,)`, whether each stays.
+    """
+    sites = {site.path: site for site in coupling.sites}
+    return _narrowed_sequence(network, sites, alive, "")
+
+
+def _narrowed_sequence(
+    layer: Sequence, sites: Mapping[str, Site], alive: Alive, prefix: str
+) -> Sequence:
+    return replace(
+        layer,
+        layers=tuple(
+            _narrowed(child, sites, alive, prefix + name) for name, child in layer.named_layers()
+        ),
+    )
+
+
+def _narrowed(layer: Layer, sites: Mapping[str, Site], alive: Alive, path: str) -> Layer:
+    match layer:
+        case Sequence():
+            return _narrowed_sequence(layer, sites, alive, f"{path}.")
+        case Sum() | Concat() | Split():
+            branches = tuple(
+                _narrowed(branch, sites, alive, f"{path}.branches.{position}")
+                for position, branch in enumerate(layer.branches)
+            )
+            if not isinstance(layer, Split):
+                return replace(layer, branches=branches)
+            parts = np.split(alive[sites[path].in_classes], np.cumsum(layer.sizes)[:-1])
+            return Split(sizes=tuple(int(part.sum()) for part in parts), branches=branches)
+        case Gate():
+            return Gate(body=_narrowed(layer.body, sites, alive, f"{path}.body"))
+        case Conv():
+            site = sites[path]
+            groups = layer.groups
+            if groups > 1:
+                group_width = len(site.in_classes) // groups
+                groups = int(alive[site.in_classes].sum()) // group_width
+            return replace(layer, out_channels=int(alive[site.out_classes].sum()), groups=groups)
+        case Linear():
+            return replace(layer, out_features=int(alive[sites[path].out_classes].sum()))
+        case _:
+            return layer
+
+
+def sliced(weights: Mapping[str, Tensor], coupling: Coupling, alive: Alive) -> dict[str, Tensor]:
+    """Weights of the classes that are alive, in the same order; those that lose nothing share
+    memory with the originals.
+
+    Args:
+        weights: a state dict of the whole network.
+        coupling: its classes.
+        alive: `(n_classes,)`, whether each stays.
+    """
+    kept = {key: value.detach() for key, value in weights.items()}
+    for site in coupling.sites:
+        rows = torch.from_numpy(np.flatnonzero(alive[site.out_classes]))
+        for key in _keys_by_channel(site, weights):
+            kept[key] = kept[key].index_select(0, rows.to(kept[key].device))
+        if _reads_all(site):
+            key = f"{site.path}.weight"
+            columns = torch.from_numpy(np.flatnonzero(alive[site.in_classes]))
+            kept[key] = kept[key].index_select(1, columns.to(kept[key].device))
+    return kept
+
+
+def mask_(model: FaceModel, removed: Iterable[int]) -> None:
+    """Make channels exactly zero in place, wherever they are written.
+
+    Rows and biases of convolutions and linear layers become zero, and scale, shift and running
+    mean of batch normalisations. Nothing that reads a channel is touched: that removed channels
+    have no effect is for the forward pass to show.
+
+    Args:
+        model: what to mask.
+        removed: classes of `channels.couple` for the model's tree and input.
+
+    Raises:
+        CompressionError: a class does not exist or is protected.
+    """
+    coupling = couple(model.description.network, model.description.input)
+    alive = alive_without(coupling, removed)
+    weights = model.module.state_dict()  # shares memory with the module
+    for site in coupling.sites:
+        dead = torch.from_numpy(np.flatnonzero(~alive[site.out_classes]))
+        for key in _keys_by_channel(site, weights):
+            if not key.endswith(".running_var"):
+                weights[key].index_fill_(0, dead.to(weights[key].device), 0.0)
+
+
+def _reads_all(site: Site) -> bool:
+    """Whether each output of the site reads every input, so that its weight has a column for
+    each."""
+    return isinstance(site.layer, Linear) or (
+        isinstance(site.layer, Conv) and site.layer.groups == 1
+    )
+
+
+def _keys_by_channel(site: Site, weights: Mapping[str, Tensor]) -> list[str]:
+    """Keys of a site's tensors that have one row for each output channel."""
+    match site.layer:
+        case Conv() | Linear():
+            names = ["weight", "bias"]
+        case BatchNorm():
+            names = ["weight", "bias", "running_mean", "running_var"]
+        case PReLU(shared=False):
+            names = ["weight"]
+        case _:
+            names = []
+    return [key for name in names if (key := f"{site.path}.{name}") in weights]

@@ -1,0 +1,99 @@
+"""An ONNX graph while it is being written: named nodes and the arrays that they read."""
+
+from collections.abc import Mapping
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+
+INPUT: Final = "image"
+OUTPUT: Final = "embedding"
+
+Attribute = int | float | tuple[int, ...]
+
+
+@final
+class GraphWriter:
+    """Collects nodes in running order; a node and its first output bear the same name."""
+
+    def __init__(self) -> None:
+        self._nodes: list[NodeProto] = []
+        self._arrays: dict[str, TensorProto] = {}
+        self._names: set[str] = {INPUT, OUTPUT}
+
+    def node(
+        self,
+        operator: str,
+        name: str,
+        inputs: tuple[str, ...],
+        attributes: Mapping[str, Attribute] | None = None,
+    ) -> str:
+        """Add a node with one output.
+
+        Args:
+            operator: ONNX operator, such as `Conv`.
+            name: of the node, not used before.
+            inputs: names of values and arrays.
+            attributes: of the operator.
+
+        Returns:
+            Name of the output.
+        """
+        return self.node_with_outputs(operator, name, inputs, (name,), attributes)[0]
+
+    def node_with_outputs(
+        self,
+        operator: str,
+        name: str,
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        attributes: Mapping[str, Attribute] | None = None,
+    ) -> tuple[str, ...]:
+        """Add a node with several named outputs; see `node`."""
+        node = helper.make_node(operator, inputs, outputs, name=name)
+        for key, value in sorted((attributes or {}).items()):
+            node.attribute.append(helper.make_attribute(key, value))
+        for output in outputs:
+            self._claim(output)
+        self._nodes.append(node)
+        return outputs
+
+    def floats(self, name: str, values: NDArray[np.float64]) -> str:
+        """Add an array, stored as float32."""
+        return self._array(name, np.ascontiguousarray(values, dtype=np.float32))
+
+    def integers(self, name: str, values: tuple[int, ...]) -> str:
+        """Add an array of shape or index numbers, stored as int64."""
+        return self._array(name, np.array(values, dtype=np.int64))
+
+    def finish(self, name: str, last: str, height: int, width: int, size: int) -> GraphProto:
+        """The graph from `image` `(N, 3, height, width)` to `embedding` `(N, size)`.
+
+        Args:
+            name: of the graph.
+            last: value that becomes the output.
+            height: of the image.
+            width: of the image.
+            size: of the embedding.
+        """
+        for node in self._nodes:
+            node.output[:] = [OUTPUT if each == last else each for each in node.output]
+        image = (INPUT, TensorProto.FLOAT, ("N", 3, height, width))
+        embedding = (OUTPUT, TensorProto.FLOAT, ("N", size))
+        return helper.make_graph(
+            self._nodes,
+            name,
+            [helper.make_tensor_value_info(*image)],
+            [helper.make_tensor_value_info(*embedding)],
+            list(self._arrays.values()),
+        )
+
+    def _array(self, name: str, values: NDArray[np.float32] | NDArray[np.int64]) -> str:
+        self._claim(name)
+        self._arrays[name] = numpy_helper.from_array(values, name)
+        return name
+
+    def _claim(self, name: str) -> None:
+        assert name not in self._names, f"two values are called {name}"
+        self._names.add(name)

@@ -1,0 +1,151 @@
+"""Running an exported file with ONNX Runtime."""
+
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from nas_face.deploy.onnx_graph import INPUT, OUTPUT
+from nas_face.errors import DeployError
+
+_FATAL = 4  # ONNX Runtime's log severity: only what ends the process
+
+
+@final
+class OnnxSession:
+    """An ONNX file that turns face crops into embeddings, on the CPU; float32 and int8 alike.
+
+    Args:
+        path: a file of `export_onnx` or `quantise_onnx`.
+        threads: that one call may use.
+
+    Attributes:
+        height: of the image that the file takes, in pixels.
+        width: of the image that the file takes, in pixels.
+        embedding_size: length of the embedding.
+        properties: what the exporter noted in the file, such as `nas_face.arch_id`.
+
+    Raises:
+        DeployError: the file is missing, is not ONNX, or does not take an `image` `(N, 3, H, W)`
+            to an `embedding` `(N, D)`.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        self.path = path
+        self._session = _open(path, threads)
+        self.height, self.width, self.embedding_size = _signature(self._session, path)
+        self.properties: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One forward pass.
+
+        Args:
+            x: `(N, 3, H, W)` float32 RGB, values 0 to 255, N at least 1.
+
+        Returns:
+            `(N, embedding_size)`.
+
+        Raises:
+            DeployError: ONNX Runtime refuses.
+        """
+        try:
+            y: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: x})[0]
+        except _FAILURES as failure:
+            raise DeployError(f"{self.path}: {_one_line(failure)}") from failure
+        return y
+
+    def embed(
+        self, images: NDArray[np.uint8], *, flip: bool = True, batch_size: int = 16
+    ) -> NDArray[np.float32]:
+        """Embeddings of face crops, not of unit length; the same contract as `FaceModel.embed`.
+
+        Args:
+            images: `(N, H, W, 3)` uint8 RGB crops of the file's input size.
+            flip: add the embedding of the mirrored crop, as verification protocols do.
+            batch_size: images in one forward pass.
+
+        Returns:
+            `(N, embedding_size)`.
+
+        Raises:
+            ValueError: the images have another type or size, or `batch_size` is below 1.
+            DeployError: ONNX Runtime refuses.
+        """
+        size = (self.height, self.width, 3)
+        if images.dtype != np.uint8 or images.shape[1:] != size:
+            raise ValueError(
+                f"images must be uint8 of shape (N, {self.height}, {self.width}, 3), "
+                f"got {images.dtype} of shape {images.shape}"
+            )
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        y = np.zeros((len(images), self.embedding_size), np.float32)
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            y[start : start + batch_size] = self.run(as_input(batch))
+            if flip:
+                y[start : start + batch_size] += self.run(as_input(batch[:, :, ::-1]))
+        return y
+
+
+def as_input(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Images `(N, H, W, 3)` as the network input `(N, 3, H, W)`, still RGB and 0 to 255."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+_FAILURES = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    if not path.is_file():
+        raise DeployError(f"{path}: there is no such file; export a model to it first")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    try:
+        return onnxruntime.InferenceSession(
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+    except (OSError, *_FAILURES) as failure:
+        raise DeployError(
+            f"{path}: not an ONNX file that can run here ({_one_line(failure)})"
+        ) from failure
+
+
+def _signature(session: onnxruntime.InferenceSession, path: Path) -> tuple[int, int, int]:
+    """Height, width and embedding size, read from the graph."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    names = [each.name for each in inputs], [each.name for each in outputs]
+    if names == ([INPUT], [OUTPUT]):
+        image, embedding = inputs[0].shape, outputs[0].shape
+        fixed = [*image[1:], *embedding[1:]]
+        types = {inputs[0].type, outputs[0].type}
+        if types == {"tensor(float)"} and len(image) == 4 and len(embedding) == 2:
+            if image[1] == 3 and all(isinstance(size, int) for size in fixed):
+                return image[2], image[3], embedding[1]
+    raise DeployError(
+        f"{path}: not a face model; the file must take '{INPUT}' float32 (N, 3, H, W) to "
+        f"'{OUTPUT}' float32 (N, D), got {_listing(inputs)} to {_listing(outputs)}"
+    )
+
+
+def _listing(values: list[onnxruntime.NodeArg]) -> str:
+    return ", ".join(f"'{each.name}' {each.type} {tuple(each.shape)}" for each in values)
+
+
+def _one_line(failure: Exception) -> str:
+    return " ".join(str(failure).split())[:300]

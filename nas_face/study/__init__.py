@@ -1,0 +1,1 @@
+"""Where both towers meet: studies, runs, reports."""

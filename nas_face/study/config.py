@@ -1,0 +1,182 @@
+"""Study files: YAML to StudyConfig, strictly, and the record of what a run was."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+from nas_face.arch.codec import from_data, to_data
+from nas_face.errors import ConfigError, SpaceError
+from nas_face.search import Budget, Rungs, SamplerName, objective, parse_quantity
+from nas_face.shipped import find_file
+from nas_face.space import read_yaml
+from nas_face.train.settings import TrainSettings
+
+BUILT_IN_DATA = "orl"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSettings:
+    """Where faces come from and how identities are shared out.
+
+    Attributes:
+        source: ``orl`` for the built-in faces, or a folder with one folder for each identity.
+        search_fraction: share of the identities that the search judges candidates on.
+        test_fraction: share of the identities that only reports are made on.
+        exclude: text file of identities to leave out: the first word of each line, ``#`` for
+            comments.
+        max_impostors_per_genuine: impostor pairs drawn for each genuine pair.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    source: str = BUILT_IN_DATA
+    search_fraction: float = 0.25
+    test_fraction: float = 0.25
+    exclude: str | None = None
+    max_impostors_per_genuine: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("search_fraction", "test_fraction"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(
+                    f"data.{name} must be between 0 and 1, got {getattr(self, name)}"
+                )
+        if self.search_fraction + self.test_fraction >= 1:
+            raise ConfigError(
+                "data: search_fraction and test_fraction must leave faces to train on"
+            )
+        if self.max_impostors_per_genuine < 1:
+            raise ConfigError(
+                "data.max_impostors_per_genuine must be at least 1, "
+                f"got {self.max_impostors_per_genuine}"
+            )
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyConfig:
+    """Everything that a run needs; its resolved form is saved with the run.
+
+    Attributes:
+        name: of the study; also the default run folder, `runs/NAME`.
+        space: YAML file of the search space.
+        input_size: height and width of images, in place of the space's own.
+        objectives: axes of the front; see `nas_face.search.OBJECTIVES`.
+        budget: walls that no candidate crosses.
+        trials: candidates in all.
+        seed: of everything.
+        sampler: Optuna's sampler inside ours.
+        rungs: early stopping.
+        threads: processor threads of a training; results are equal only for equal numbers.
+        data: faces.
+        training: recipe of a candidate.
+        full_training: recipe of `nas-face train`.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    name: str
+    space: str
+    input_size: int | None = None
+    objectives: tuple[str, ...] = ("log_tar", "madds", "latency_ms")
+    budget: Budget = field(default_factory=Budget)
+    trials: int = 50
+    seed: int = 0
+    sampler: SamplerName = "nsga2"
+    rungs: Rungs = field(default_factory=Rungs)
+    threads: int = 1
+    data: DataSettings = field(default_factory=DataSettings)
+    training: TrainSettings = field(default_factory=TrainSettings)
+    full_training: TrainSettings = field(default_factory=TrainSettings)
+
+    def __post_init__(self) -> None:
+        for name in self.objectives:
+            objective(name)
+        if len(set(self.objectives)) != len(self.objectives):
+            raise ConfigError(f"objectives must differ, got {', '.join(self.objectives)}")
+        if not any(objective(name).origin == "trained" for name in self.objectives):
+            raise ConfigError("objectives: at least one must need a training, such as log_tar")
+        for name, least in (("trials", 1), ("seed", 0), ("threads", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.input_size is not None and not 16 <= self.input_size <= 1024:
+            raise ConfigError(f"input_size must be from 16 to 1024, got {self.input_size}")
+        late = [epoch for epoch in self.rungs.epochs if epoch >= self.training.epochs]
+        if late:
+            raise ConfigError(
+                f"rungs.epochs must lie below training.epochs={self.training.epochs}, got "
+                f"{late[0]}"
+            )
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data; fields at their default are left out."""
+        data: dict[str, Any] = to_data(self)
+        return data
+
+
+def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyConfig:
+    """Read a study file.
+
+    Args:
+        path: YAML file; the README describes its keys.
+        overrides: values that replace those of the file, by dotted key, such as
+            ``{"budget.max_madds": 150_000_000}``.
+
+    Raises:
+        ConfigError: the file cannot be read or breaks a rule; one line, with the path inside it.
+    """
+    try:
+        raw = dict(read_yaml(path))
+    except SpaceError as failure:
+        raise ConfigError(str(failure)) from failure
+    return study_of(raw, where=str(path), overrides=overrides, beside=path)
+
+
+def study_of(
+    raw: Mapping[str, Any],
+    *,
+    where: str,
+    overrides: Mapping[str, Any] | None = None,
+    beside: Path | None = None,
+) -> StudyConfig:
+    """StudyConfig of plain data; see `load_study`."""
+    data = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
+    for dotted, value in (overrides or {}).items():
+        *parents, last = dotted.split(".")
+        inner = data
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+    budget = data.get("budget")
+    if isinstance(budget, dict):
+        for key, value in budget.items():
+            if isinstance(value, str):
+                budget[key] = parse_quantity(value, where=f"{where}: budget.{key}")
+    try:
+        config = from_data(StudyConfig, data, where=where, error=ConfigError)
+    except ConfigError as failure:
+        text = str(failure)
+        raise ConfigError(text if text.startswith(where) else f"{where}: {text}") from failure
+    space = find_file(config.space, beside)
+    if space is None:
+        raise ConfigError(
+            f"{where}: space: no file {config.space!r}; give the path of a YAML file"
+        )
+    return dataclasses.replace(config, space=str(space), data=_absolute(config.data, beside))
+
+
+def _absolute(data: DataSettings, beside: Path | None) -> DataSettings:
+    """Paths made absolute, so that a run can be taken up from any folder."""
+
+    def resolve(name: str) -> str:
+        path = Path(name).expanduser()
+        if not path.exists() and beside is not None and (beside.parent / path).exists():
+            path = beside.parent / path
+        return str(path.resolve())
+
+    source = data.source if data.source == BUILT_IN_DATA else resolve(data.source)
+    exclude = None if data.exclude is None else resolve(data.exclude)
+    return dataclasses.replace(data, source=source, exclude=exclude)

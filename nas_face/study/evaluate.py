@@ -1,0 +1,98 @@
+"""The search's `evaluate`: train a candidate, measure it, keep it."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from nas_face.arch.spec import ArchSpec
+from nas_face.data import PairList
+from nas_face.deploy import LatencyMeter
+from nas_face.errors import TrainingDiverged
+from nas_face.nn import FaceModel
+from nas_face.search import Report, TrialStopped
+from nas_face.study.config import StudyConfig
+from nas_face.study.faces import StudyFaces
+from nas_face.train import EpochReport, train
+from nas_face.verify import VerificationResult, verify_embeddings
+
+
+def verify_on(model: FaceModel, pairs: PairList) -> VerificationResult:
+    """Verification of a model on a list of pairs, mirrored crops included.
+
+    Raises:
+        TrainingDiverged: embeddings are not finite.
+    """
+    embeddings = model.embed(pairs.images.batch(np.arange(len(pairs.images))))
+    if not np.isfinite(embeddings).all():
+        raise TrainingDiverged("embeddings are not finite; lower training.learning_rate")
+    return verify_embeddings(embeddings, pairs)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainAndVerify:
+    """Trains one candidate and measures it on search pairs and, for the record, on test pairs.
+
+    Attributes:
+        config: the study.
+        faces: its faces.
+        meter: measures latency, or none where no objective needs it.
+        reference_ms: latency of the meter's reference network when the run began, so that figures
+            of different sittings can be compared.
+        folder: trained candidates are kept here, one model folder an `arch_id`.
+        on_epoch: told of every epoch, for progress displays.
+    """
+
+    config: StudyConfig
+    faces: StudyFaces
+    meter: LatencyMeter | None
+    reference_ms: float
+    folder: Path
+    on_epoch: Callable[[EpochReport], None]
+
+    def __call__(self, spec: ArchSpec, *, seed: int, report: Report) -> Mapping[str, float]:
+        model = FaceModel.fresh(spec, seed=seed)
+        timed = self._time(model)
+
+        def after_epoch(epoch: EpochReport) -> None:
+            self.on_epoch(epoch)
+            if epoch.epoch in self.config.rungs.epochs:
+                search = verify_on(model, self.faces.search_pairs)
+                if not report(epoch.epoch, {**timed, **_figures(search)}):
+                    raise TrialStopped
+
+        train(model, self.faces.split.train, self.config.training, seed=seed, on_epoch=after_epoch)
+        search = verify_on(model, self.faces.search_pairs)
+        test = verify_on(model, self.faces.test_pairs)
+        model.noting(
+            f"trained {self.config.training.epochs} epochs on {len(self.faces.split.train)} "
+            "images "
+            f"with seed {seed} in study {self.config.name}"
+        ).save(self.folder / spec.arch_id)
+        return {
+            **timed,
+            **_figures(search),
+            **{f"test_{name}": value for name, value in _figures(test).items()},
+        }
+
+    def _time(self, model: FaceModel) -> dict[str, float]:
+        if self.meter is None:
+            return {}
+        ratio = self.meter.measure(model).ratio
+        return {"latency_ms": ratio * self.reference_ms, "latency_ratio": ratio}
+
+
+def _figures(result: VerificationResult) -> dict[str, float]:
+    log_tar = result.log_tar if result.log_tar is not None else math.nan
+    figures = {
+        "accuracy": result.accuracy,
+        "accuracy_std": result.accuracy_std,
+        "auc": result.auc,
+        "eer": result.eer,
+        "log_tar": log_tar,
+    }
+    return {**figures, "separation": (result.auc + 1 - result.eer + log_tar) / 3}

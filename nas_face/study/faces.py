@@ -1,0 +1,112 @@
+"""The faces of a study: loaded, split by identity, paired."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_face.data import (
+    FaceImages,
+    IdentitySplit,
+    PairList,
+    all_pairs,
+    load_folder,
+    load_orl,
+    split_identities,
+)
+from nas_face.errors import ConfigError, DataError
+from nas_face.search import derive_seed
+from nas_face.study.config import BUILT_IN_DATA, DataSettings
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFaces:
+    """Faces of a study; the three parts have no identity in common.
+
+    Attributes:
+        split: images to train on, to search by and to report on.
+        search_pairs: what the search judges candidates by.
+        test_pairs: what reports quote; nothing is chosen by them.
+        n_skipped: images that could not be read.
+    """
+
+    split: IdentitySplit
+    search_pairs: PairList
+    test_pairs: PairList
+    n_skipped: int
+
+
+def load_faces(settings: DataSettings, *, height: int, width: int, seed: int) -> StudyFaces:
+    """Load, split and pair the faces of a study.
+
+    Args:
+        settings: where they come from.
+        height: of the crops.
+        width: of the crops.
+        seed: of the split and of the drawing of impostor pairs.
+
+    Raises:
+        DataError: faces are missing, broken or too few.
+    """
+    images = load_source(settings, height=height, width=width)
+    split = split_identities(
+        images,
+        search_fraction=settings.search_fraction,
+        test_fraction=settings.test_fraction,
+        seed=derive_seed(seed, "split"),
+    )
+    search_pairs, test_pairs = (
+        all_pairs(
+            part,
+            max_impostors_per_genuine=settings.max_impostors_per_genuine,
+            seed=derive_seed(seed, "pairs", name),
+        )
+        for name, part in (("search", split.search), ("test", split.test))
+    )
+    return StudyFaces(
+        split=split,
+        search_pairs=search_pairs,
+        test_pairs=test_pairs,
+        n_skipped=len(images.skipped),
+    )
+
+
+def load_source(settings: DataSettings, *, height: int, width: int) -> FaceImages:
+    """All faces of a source, before any split.
+
+    Raises:
+        DataError: faces are missing, broken or too few.
+    """
+    if settings.source == BUILT_IN_DATA:
+        return load_orl(height, width)
+    exclude = read_exclusions(Path(settings.exclude)) if settings.exclude is not None else ()
+    return load_folder(Path(settings.source), height=height, width=width, exclude=exclude)
+
+
+def read_exclusions(path: Path) -> tuple[str, ...]:
+    """Identities to leave out: the first word of each line.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as failure:
+        raise ConfigError(f"{path}: the list of identities to exclude cannot be read") from failure
+    words = (line.split("#")[0].split() for line in lines)
+    return tuple(each[0] for each in words if each)
+
+
+def sample_images(images: FaceImages, n: int, *, seed: int) -> NDArray[np.uint8]:
+    """Up to `n` images drawn without repetition, `(n, H, W, 3)`.
+
+    Raises:
+        DataError: there is no image.
+    """
+    if len(images) == 0:
+        raise DataError("no image to draw from")
+    rng = np.random.default_rng(seed)
+    return images.batch(rng.permutation(len(images))[:n])

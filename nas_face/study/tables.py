@@ -1,0 +1,147 @@
+"""Tables for the terminal. Only types come from the heavy packages, so that listings are quick."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from nas_face.arch.summary import Row, Summary
+from nas_face.arch.zoo import PublishedNetwork
+
+if TYPE_CHECKING:
+    from nas_face.study.compress import StepResult
+    from nas_face.study.report import Front
+    from nas_face.verify import VerificationResult
+
+
+def front_table(front: "Front") -> Table:
+    """Front members, cheapest first; test figures are of identities that chose nothing."""
+    table = Table(title="Pareto front", caption=_counts(front), caption_justify="left")
+    table.add_column("trial", justify="right")
+    table.add_column("architecture")
+    for each in front.objectives:
+        arrow = "up" if each.direction == "maximize" else "down"
+        table.add_column(f"{each.name} ({arrow})", justify="right")
+    for name in ("params", "test accuracy", "test EER"):
+        table.add_column(name, justify="right")
+    for _, row in front.members.iterrows():
+        mark = " *" if row["trial"] == front.knee else ""
+        table.add_row(
+            f"{row['trial']}{mark}",
+            str(row["arch_id"]),
+            *(_figure(each.name, row[each.name]) for each in front.objectives),
+            f"{row['params']:,}",
+            f"{row['test_accuracy']:.4f} ± {row['test_accuracy_std']:.4f}",
+            f"{row['test_eer']:.4f}",
+        )
+    return table
+
+
+def cost_table(summary: Summary, *, blocks: bool) -> Table:
+    """Shapes, parameters and multiply-adds by stage, or by block."""
+    table = Table()
+    table.add_column("part")
+    for name in ("input", "output", "params", "MAdds", "share"):
+        table.add_column(name, justify="right")
+    rows: Sequence[Row] = summary.blocks if blocks else summary.stages
+    whole = max(1, summary.total.cost.madds)
+    for row in rows:
+        table.add_row(*_cost_cells(row, whole))
+    table.add_section()
+    table.add_row(*_cost_cells(summary.total, whole), style="bold")
+    return table
+
+
+def zoo_table(networks: Sequence[PublishedNetwork]) -> Table:
+    """The published networks with our counts and the published ones."""
+    table = Table(title="Published networks")
+    for name in ("network", "input", "embedding"):
+        table.add_column(name)
+    for name in ("params", "folded params", "MAdds"):
+        table.add_column(name, justify="right")
+    for name in ("published", "source"):
+        table.add_column(name, overflow="fold")
+    for entry in networks:
+        cost = entry.spec.cost()
+        table.add_row(
+            entry.name,
+            str(entry.spec.input),
+            str(entry.spec.embedding_size),
+            f"{cost.params:,}",
+            f"{cost.folded_params:,}",
+            f"{cost.madds:,}",
+            f"{entry.published_params}; {entry.published_compute}",
+            entry.source,
+        )
+    return table
+
+
+def verification_table(result: "VerificationResult") -> Table:
+    """Everything that verification measured."""
+    table = Table(show_header=False)
+    folds = len(result.fold_accuracies)
+    rows = [
+        (f"accuracy, {folds} folds", f"{result.accuracy:.4f} ± {result.accuracy_std:.4f}"),
+        ("threshold (cosine)", f"{result.threshold:.4f}"),
+        ("AUC", f"{result.auc:.5f}"),
+        ("EER", f"{result.eer:.4f}"),
+        *((f"TAR at FAR {far:g}", f"{tar:.4f}") for far, tar in result.tar_at_far),
+        ("pairs", f"{result.n_same} same, {result.n_different} different"),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def compression_table(results: "Sequence[StepResult]") -> Table:
+    """What every step of a recipe did, all verified on the same pairs."""
+    table = Table(title="Compression, step by step")
+    table.add_column("step")
+    for name in ("MAdds", "params", "bytes", "accuracy", "AUC", "EER", "ms", "x", "cosine"):
+        table.add_column(name, justify="right")
+    for each in results:
+        table.add_row(
+            each.step,
+            f"{each.madds:,}",
+            f"{each.params:,}",
+            f"{each.size_bytes:,}",
+            f"{each.accuracy:.4f} ± {each.accuracy_std:.4f}",
+            f"{each.auc:.4f}",
+            f"{each.eer:.4f}",
+            f"{each.latency_ms:.2f}",
+            f"{each.speedup:.2f}",
+            "" if each.cosine is None else f"{each.cosine:.5f}",
+        )
+    table.caption = (
+        "bytes: of the ONNX file; ms: one image, one thread, ONNX Runtime, in turns with the "
+        "original; x: times faster than the original; cosine: smallest between the embeddings of "
+        "this row's file and of the torch network it came from, on real crops"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _cost_cells(row: Row, whole: int) -> tuple[str, ...]:
+    return (
+        row.name,
+        str(row.input),
+        str(row.output),
+        f"{row.cost.params:,}",
+        f"{row.cost.madds:,}",
+        f"{row.cost.madds / whole:.1%}",
+    )
+
+
+def _figure(name: str, value: float) -> str:
+    if name in ("madds", "params", "size_bytes", "peak_activations"):
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if name == "latency_ms" else f"{value:.4f}"
+
+
+def _counts(front: "Front") -> str:
+    complete = len(front.trials)
+    return (
+        f"{front.n_trials} trials: {complete} complete, {front.n_stopped} stopped at a rung, "
+        f"{front.n_failed} failed; * is nearest to the ideal point; "
+        "test figures are of identities that the search never saw"
+    )

@@ -1,0 +1,136 @@
+"""Criteria against the same sums written as plain loops."""
+
+import numpy as np
+import pytest
+import torch
+from pruning_checks import random_model, shrunk, tree_model
+
+from nas_face.arch.combinators import Sequence
+from nas_face.arch.cost import Shape
+from nas_face.arch.layers import BatchNorm, Conv
+from nas_face.arch.zoo import network
+from nas_face.compress.channels import Coupling, couple
+from nas_face.compress.importance import CRITERIA, Importance, score_classes
+from nas_face.errors import CompressionError
+from nas_face.nn.model import FaceModel
+
+# Two families: 6 channels in pairs (grouped convolution), then 4 single ones without a norm.
+TREE = Sequence(
+    layers=(
+        Conv(out_channels=6),
+        BatchNorm(),
+        Conv(out_channels=3, groups=3),
+        Conv(out_channels=4, bias=True),
+        Conv(out_channels=2),
+    ),
+    names=("a", "norm", "grouped", "b", "out"),
+)
+INPUT = Shape(3, 4, 4)
+PAIRS, SINGLES = [3, 4, 5], [6, 7, 8, 9]  # classes
+
+
+@pytest.fixture
+def model() -> FaceModel:
+    return tree_model(TREE, INPUT)
+
+
+@pytest.fixture
+def coupling() -> Coupling:
+    return couple(TREE, INPUT)
+
+
+def weight(model: FaceModel, path: str) -> np.ndarray:
+    return model.module.get_parameter(f"{path}.weight").detach().numpy().astype(np.float64)
+
+
+def of_mean_one(values: list[float]) -> list[float]:
+    return [value / (sum(values) / len(values)) for value in values]
+
+
+def test_l2_sums_rows_and_columns(model: FaceModel, coupling: Coupling) -> None:
+    a, grouped, b, out = (weight(model, path) for path in ("a", "grouped", "b", "out"))
+    scores = score_classes(coupling, model.module, "l2")
+    pairs = [
+        np.sqrt((a[2 * i : 2 * i + 2] ** 2).sum() + (grouped[i] ** 2).sum() + (b[:, i] ** 2).sum())
+        for i in range(3)
+    ]
+    singles = [np.sqrt((b[i] ** 2).sum() + (out[:, i] ** 2).sum()) for i in range(4)]
+    assert scores[PAIRS] == pytest.approx(of_mean_one(pairs))
+    assert scores[SINGLES] == pytest.approx(of_mean_one(singles))
+
+
+def test_bn_scale_averages_and_falls_back_to_l2(model: FaceModel, coupling: Coupling) -> None:
+    with torch.no_grad():
+        model.module.get_parameter("norm.weight").copy_(torch.tensor([1, -1, 3, 1, 0, 0.0]))
+    scores = score_classes(coupling, model.module, "bn_scale")
+    assert scores[PAIRS] == pytest.approx([1, 2, 0])
+    assert scores[SINGLES] == pytest.approx(score_classes(coupling, model.module, "l2")[SINGLES])
+
+
+def test_taylor_sums_weight_times_gradient(model: FaceModel, coupling: Coupling) -> None:
+    images = torch.rand((2, *INPUT), generator=torch.Generator().manual_seed(0))
+    model.module(images).square().sum().backward()
+    products = {
+        path: np.abs(
+            weight(model, path) * model.module.get_parameter(f"{path}.weight").grad.numpy()
+        )
+        for path in ("a", "grouped", "b", "out")
+    }
+    singles = [products["b"][i].sum() + products["out"][:, i].sum() for i in range(4)]
+    pairs = [
+        products["a"][2 * i : 2 * i + 2].sum()
+        + products["grouped"][i].sum()
+        + products["b"][:, i].sum()
+        for i in range(3)
+    ]
+    scores = score_classes(coupling, model.module, "taylor")
+    assert scores[SINGLES] == pytest.approx(of_mean_one(singles), rel=1e-5)
+    assert scores[PAIRS] == pytest.approx(of_mean_one(pairs), rel=1e-5)
+
+
+def test_taylor_without_gradients_is_an_error(model: FaceModel, coupling: Coupling) -> None:
+    with pytest.raises(CompressionError, match="needs gradients and a.weight has none"):
+        score_classes(coupling, model.module, "taylor")
+
+
+def test_fpgm_sums_distances_within_the_family(model: FaceModel, coupling: Coupling) -> None:
+    a, grouped, b = (weight(model, path) for path in ("a", "grouped", "b"))
+    pair_vectors = [
+        np.concatenate([a[2 * i : 2 * i + 2].reshape(-1), grouped[i].reshape(-1)])
+        for i in range(3)
+    ]
+    single_vectors = [b[i].reshape(-1) for i in range(4)]
+    scores = score_classes(coupling, model.module, "fpgm")
+    for members, vectors in ((PAIRS, pair_vectors), (SINGLES, single_vectors)):
+        sums = [sum(float(np.linalg.norm(v - w)) for w in vectors) for v in vectors]
+        assert scores[members] == pytest.approx(of_mean_one(sums), rel=1e-6)
+
+
+@pytest.mark.parametrize("importance", CRITERIA)
+def test_every_family_of_a_network_has_mean_one(importance: Importance) -> None:
+    model = random_model(shrunk(network("seesaw_shuffle").spec, side=32))
+    model.module(torch.rand(1, 3, 32, 32)).square().sum().backward()
+    coupling = couple(model.description.network, model.description.input)
+    scores = score_classes(coupling, model.module, importance)
+    for family in coupling.families:
+        assert scores[list(family.classes)].mean() == pytest.approx(1.0)
+        assert scores[list(family.classes)].min() >= 0
+
+
+def test_unknown_criterion_names_the_near_ones(model: FaceModel, coupling: Coupling) -> None:
+    with pytest.raises(CompressionError, match="no criterion 'tailor'; did you mean 'taylor'"):
+        score_classes(coupling, model.module, "tailor")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_broken_weights_are_an_error(model: FaceModel, coupling: Coupling, value: float) -> None:
+    with torch.no_grad():
+        model.module.get_parameter("b.weight")[0] = value
+    with pytest.raises(CompressionError, match="'l2' is not finite for some channels of a"):
+        score_classes(coupling, model.module, "l2")
+
+
+def test_all_zero_family_scores_zero(model: FaceModel, coupling: Coupling) -> None:
+    with torch.no_grad():
+        model.module.get_parameter("norm.weight").zero_()
+    assert score_classes(coupling, model.module, "bn_scale")[PAIRS].tolist() == [0, 0, 0]

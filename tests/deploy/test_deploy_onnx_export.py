@@ -1,0 +1,258 @@
+"""Exported files against torch."""
+
+import stat
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from settled_weights import settle_
+
+from nas_face.arch.blocks.conv_unit import ConvUnit
+from nas_face.arch.combinators import Concat, Gate, Sequence, Split, Sum
+from nas_face.arch.heads import NormAwareHead, PooledLinearHead
+from nas_face.arch.layers import (
+    Activation,
+    BatchNorm,
+    ChannelShuffle,
+    Conv,
+    Flatten,
+    GlobalAveragePool,
+    Linear,
+    NormAwarePool,
+    PReLU,
+)
+from nas_face.arch.spec import ArchSpec
+from nas_face.arch.zoo import NETWORKS
+from nas_face.deploy import OnnxSession, embedding_parity, export_onnx
+from nas_face.deploy.onnx_export import IR_VERSION, OPSET, to_onnx
+from nas_face.errors import DeployError
+from nas_face.nn import FaceModel, Preprocessing
+from nas_face.nn.build import build
+from nas_face.nn.model import Description
+
+
+def agree(model, path, images, **options):
+    export_onnx(model, path, **options)
+    expected = model.embed(images)
+    got = OnnxSession(path).embed(images)
+    parity = embedding_parity(expected, got)
+    assert parity.min_cosine > 0.99999
+    assert parity.max_abs_difference < 1e-4 * max(1.0, np.abs(expected).max())
+
+
+def of_layers(*layers, preprocessing=None, input_shape=(3, 10, 8), images=None):
+    """A model of bare layers; the tree ends in a flat vector."""
+    network = Sequence(layers=layers)
+    description = Description(
+        network=network,
+        input_shape=input_shape,
+        preprocessing=preprocessing or Preprocessing(),
+        arch_id="test",
+    )
+    torch.manual_seed(1)
+    module = build(network, description.input)
+    return settle_(FaceModel(description=description, module=module), images)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return np.random.default_rng(0).integers(0, 256, (12, 10, 8, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("prelu", ["native", "rewrite"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_zoo_network_gives_the_embeddings_of_torch(name, prelu, settled, faces, tmp_path):
+    agree(settled(name), tmp_path / "model.onnx", faces[:3], prelu=prelu)
+
+
+@pytest.mark.parametrize("head", [NormAwareHead, PooledLinearHead])
+def test_other_heads_give_the_embeddings_of_torch(head, faces, tmp_path):
+    spec = ArchSpec(
+        input_shape=(3, 56, 56),
+        stem=(ConvUnit(out_channels=16, stride=2), ConvUnit(out_channels=16, depthwise=True)),
+        stages=((ConvUnit(out_channels=24, stride=2),),),
+        head=head(embedding_size=32, tail_channels=40),
+    )
+    agree(settle_(FaceModel.fresh(spec, seed=0), faces[:8]), tmp_path / "m.onnx", faces[:3])
+
+
+FUNCTIONS = ["relu", "relu6", "silu", "hard_swish", "sigmoid", "hard_sigmoid"]
+PARTS = {
+    **{name: (BatchNorm(), Activation(function=name), Flatten()) for name in FUNCTIONS},
+    "shared slope": (PReLU(shared=True), Flatten()),
+    "flat prelu and norm": (Flatten(), Linear(out_features=7, bias=True), PReLU(), BatchNorm()),
+    "shared flat slope": (Flatten(), PReLU(shared=True), BatchNorm(), Linear(out_features=4)),
+    "bias under norm": (
+        Conv(out_channels=6, kernel=(3, 2), padding=(1, 0), stride=2, groups=3, bias=True),
+        BatchNorm(eps=0.1),
+        Flatten(),
+    ),
+    "norm across sequences": (
+        Sequence(layers=(Conv(out_channels=5),)),
+        Sequence(),
+        Sequence(layers=(Sequence(layers=(BatchNorm(), PReLU())), Flatten())),
+    ),
+    "two norms": (Conv(out_channels=5), BatchNorm(), BatchNorm(), Flatten()),
+    "shuffle": (Conv(out_channels=12), ChannelShuffle(groups=3), BatchNorm(), Flatten()),
+    "uneven split": (
+        Conv(out_channels=7),
+        Split(
+            sizes=(2, 4, 1),
+            branches=(Sequence(), Sequence(layers=(Conv(out_channels=3), BatchNorm())), PReLU()),
+        ),
+        Flatten(),
+    ),
+    "one part": (Split(sizes=(3,), branches=(Conv(out_channels=2),)), Flatten()),
+    "sum of three": (
+        Sum(branches=(Sequence(), PReLU(), Sequence(layers=(Conv(out_channels=3), BatchNorm())))),
+        BatchNorm(),
+        Flatten(),
+    ),
+    "sum of the same": (BatchNorm(), Sum(branches=(Sequence(), Sequence())), Flatten()),
+    "concat": (Concat(branches=(Conv(out_channels=2), Sequence())), Flatten()),
+    "flat concat": (
+        Flatten(),
+        Concat(branches=(Linear(out_features=4), Linear(out_features=3, bias=True))),
+        BatchNorm(),
+    ),
+    "gate": (
+        Conv(out_channels=6),
+        Gate(
+            body=Sequence(
+                layers=(
+                    GlobalAveragePool(),
+                    Conv(out_channels=6, bias=True),
+                    Activation(function="sigmoid"),
+                )
+            )
+        ),
+        Flatten(),
+    ),
+    "norm-aware pool": (Conv(out_channels=5), NormAwarePool(), BatchNorm(), Flatten()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("prelu", ["native", "rewrite"])
+@pytest.mark.parametrize("part", PARTS)
+def test_layers_give_the_values_of_torch(part, prelu, small, tmp_path):
+    agree(of_layers(*PARTS[part], images=small), tmp_path / "m.onnx", small, prelu=prelu)
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_preprocessing_is_inside_and_exact_at_a_padded_border(order, small, tmp_path):
+    model = of_layers(
+        Conv(out_channels=4, kernel=(3, 3), padding=(1, 1)),
+        BatchNorm(),
+        Flatten(),
+        preprocessing=Preprocessing(mean=100.0, scale=50.0, channel_order=order),
+        images=small,
+    )
+    agree(model, tmp_path / "m.onnx", small)
+
+
+def test_batch_norm_behind_a_convolution_or_linear_layer_leaves_no_trace(mobile):
+    operators = {node.op_type for node in to_onnx(mobile).graph.node}
+    norms = [node.name for node in to_onnx(mobile).graph.node if node.name.endswith(".scaled")]
+    assert norms == ["preprocessing.scaled"]
+    assert operators == {"Sub", "Div", "Conv", "Mul", "Relu", "Add", "Flatten", "Gemm"}
+
+
+def test_native_style_keeps_one_node_for_each_prelu(mobile):
+    n_layers = sum(isinstance(each, torch.nn.PReLU) for each in mobile.module.modules())
+    native = [node.op_type for node in to_onnx(mobile, prelu="native").graph.node]
+    assert native.count("PRelu") == n_layers
+    assert "Relu" not in native
+
+
+@pytest.mark.parametrize("n_images", [1, 3])
+def test_batch_size_is_free(n_images, mobile, mobile_file, faces):
+    images = faces[:n_images]
+    embeddings = OnnxSession(mobile_file).embed(images, batch_size=8)
+    assert embeddings.shape == (n_images, 128)
+    assert embedding_parity(embeddings, mobile.embed(images)).min_cosine > 0.99999
+
+
+def test_file_says_what_it_is(mobile, mobile_file):
+    exported = onnx.load(mobile_file)
+    onnx.checker.check_model(exported, full_check=True)
+    assert exported.ir_version == IR_VERSION
+    assert [(each.domain, each.version) for each in exported.opset_import] == [("", OPSET)]
+    assert not any(
+        onnx.external_data_helper.uses_external_data(each) for each in exported.graph.initializer
+    )
+    properties = OnnxSession(mobile_file).properties
+    assert properties["nas_face.arch_id"] == mobile.description.arch_id
+    assert properties["nas_face.input_size"] == "56x56"
+    assert properties["nas_face.embedding_size"] == "128"
+    assert "RGB pixels 0..255" in properties["nas_face.preprocessing"]
+
+
+def test_equal_models_give_equal_bytes(mobile, mobile_file, tmp_path):
+    export_onnx(mobile, tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == mobile_file.read_bytes()
+
+
+def test_exporting_leaves_the_model_as_it_was(mobile, tmp_path):
+    before = {key: value.clone() for key, value in mobile.module.state_dict().items()}
+    export_onnx(mobile, tmp_path / "m.onnx")
+    after = mobile.module.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_file_is_replaced_in_one_step_in_new_folders(mobile, tmp_path):
+    path = tmp_path / "deep" / "er" / "m.onnx"
+    export_onnx(mobile, path)
+    export_onnx(mobile, path)
+    assert [each.name for each in path.parent.iterdir()] == ["m.onnx"]
+    assert path.stat().st_mode & stat.S_IRUSR
+
+
+def test_failed_write_keeps_the_old_file_and_leaves_nothing(mobile, tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"old")
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(DeployError, match=r"m\.onnx: cannot be written \(No space left"):
+        export_onnx(mobile, path)
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_folder_in_the_way_of_the_file_is_one_line(mobile, tmp_path):
+    with pytest.raises(DeployError, match="cannot be written"):
+        export_onnx(mobile, tmp_path)
+
+
+def test_network_without_flat_end_is_refused(small, tmp_path):
+    model = of_layers(Conv(out_channels=4), images=small)
+    with pytest.raises(DeployError, match=r"m\.onnx: the network ends in a feature map"):
+        export_onnx(model, tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_linear_layer_on_a_map_is_refused(tmp_path):
+    network = Sequence(layers=(GlobalAveragePool(), Linear(out_features=4)))
+    description = Description(network=network, input_shape=(3, 8, 8), arch_id="test")
+    model = FaceModel(description=description, module=build(network, description.input))
+    with pytest.raises(DeployError, match="1: a linear layer needs a flatten layer"):
+        export_onnx(model, tmp_path / "m.onnx")
+
+
+def test_lineage_is_in_the_file(mobile, tmp_path):
+    export_onnx(mobile.noting("first").noting("second"), tmp_path / "m.onnx")
+    assert OnnxSession(tmp_path / "m.onnx").properties["nas_face.lineage"] == "first\nsecond"
+
+
+def test_weights_in_half_precision_are_exported_as_float32(small, tmp_path):
+    model = of_layers(Conv(out_channels=4), BatchNorm(), PReLU(), Flatten(), images=small)
+    expected = model.embed(small)
+    export_onnx(replace(model, module=model.module.half()), tmp_path / "m.onnx")
+    assert (
+        embedding_parity(expected, OnnxSession(tmp_path / "m.onnx").embed(small)).min_cosine
+        > 0.999
+    )
