@@ -116,6 +116,16 @@ class FaceModel:
     description: Description
     module: nn.Module
 
+    @property
+    def height(self) -> int:
+        """Of the crops, in pixels."""
+        return self.description.input.height
+
+    @property
+    def width(self) -> int:
+        """Of the crops, in pixels."""
+        return self.description.input.width
+
     @staticmethod
     def fresh(spec: ArchSpec, *, seed: int) -> "FaceModel":
         """Untrained model of an ArchSpec; the same seed gives the same weights.

@@ -16,12 +16,13 @@ from nas_face.nn import FaceModel
 from nas_face.search import Report, TrialStopped
 from nas_face.study.config import StudyConfig
 from nas_face.study.faces import StudyFaces
+from nas_face.study.networks import Embedder
 from nas_face.train import EpochReport, train
 from nas_face.verify import VerificationResult, verify_embeddings
 
 
-def verify_on(model: FaceModel, pairs: PairList) -> VerificationResult:
-    """Verification of a model on a list of pairs, mirrored crops included.
+def verify_on(model: Embedder, pairs: PairList) -> VerificationResult:
+    """Verification of a model or file on a list of pairs, mirrored crops included.
 
     Raises:
         TrainingDiverged: embeddings are not finite.

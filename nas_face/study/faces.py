@@ -1,5 +1,6 @@
 """The faces of a study: loaded, split by identity, paired."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -14,11 +15,12 @@ from nas_face.data import (
     all_pairs,
     load_folder,
     load_orl,
+    load_pairs,
     split_identities,
 )
 from nas_face.errors import ConfigError, DataError
 from nas_face.search import derive_seed
-from nas_face.study.config import BUILT_IN_DATA, DataSettings
+from nas_face.study.config import BUILT_IN_DATA, DataSettings, study_of
 
 
 @final
@@ -98,6 +100,34 @@ def read_exclusions(path: Path) -> tuple[str, ...]:
         raise ConfigError(f"{path}: the list of identities to exclude cannot be read") from failure
     words = (line.split("#")[0].split() for line in lines)
     return tuple(each[0] for each in words if each)
+
+
+def pairs_of(name: str, images: Path | None, *, height: int, width: int) -> PairList:
+    """The pairs that a user names: ``orl`` for all built-in faces, a run folder for its test
+    pairs, or a pair list.
+
+    Args:
+        name: one of these.
+        images: root of the images that a pair list names.
+        height: of the crops.
+        width: of the crops.
+
+    Raises:
+        DataError: faces are missing, broken or too few.
+        ConfigError: a run folder is broken.
+    """
+    if name == BUILT_IN_DATA:
+        faces = load_orl(height, width)
+        return all_pairs(faces, max_impostors_per_genuine=10, seed=0)
+    path = Path(name)
+    if path.is_dir():
+        raw = path / "study.json"
+        if not raw.is_file():
+            raise DataError(f"{path}: a folder without study.json; give a pair list or a run")
+        config = study_of(json.loads(raw.read_text(encoding="utf-8")), where=str(raw), beside=raw)
+        found = load_faces(config.data, height=height, width=width, seed=config.seed)
+        return found.test_pairs
+    return load_pairs(path, images, height=height, width=width)
 
 
 def sample_images(images: FaceImages, n: int, *, seed: int) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """What a user may mean by a network: a zoo name, a spec file, a model folder, a trial of a run."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Shape
@@ -8,7 +9,27 @@ from nas_face.arch.spec import ArchSpec
 from nas_face.arch.zoo import NETWORKS, network
 from nas_face.errors import ConfigError, near_names
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 MODEL_FILE = "model.json"
+STUDY_FILE = "study.json"
+
+
+class Embedder(Protocol):
+    """Something that turns crops of its size into embeddings: a torch model or an ONNX file."""
+
+    @property
+    def height(self) -> int:
+        """Of the crops."""
+
+    @property
+    def width(self) -> int:
+        """Of the crops."""
+
+    def embed(self, images: "NDArray[np.uint8]", /) -> "NDArray[np.float32]":
+        """Embeddings `(N, D)` of RGB crops `(N, height, width, 3)`, mirrored ones added."""
 
 
 def layers_of(name: str) -> tuple[Sequence, Shape]:
@@ -43,3 +64,37 @@ def spec_of(name: str) -> ArchSpec:
     raise ConfigError(
         f"{name!r} is no zoo network, spec file or model folder; {near_names(name, NETWORKS)}"
     )
+
+
+def embedder_of(path: Path, trial: int | None) -> Embedder:
+    """Model of a model folder, an ONNX file, or a trial of a run.
+
+    Raises:
+        ConfigError: it is none of these, or a trial is missing or out of place.
+        NasFaceError: the files are broken.
+    """
+    from nas_face.deploy import OnnxSession
+    from nas_face.nn import FaceModel
+    from nas_face.study.run import Run
+
+    if (path / STUDY_FILE).is_file():
+        run = Run.open(path)
+        return run.model(run.trial(require_trial(path, trial)))
+    if trial is not None:
+        raise ConfigError(f"--trial goes with a run folder; {path} is none")
+    if path.is_dir():
+        return FaceModel.load(path)
+    if path.is_file():
+        return OnnxSession(path)
+    raise ConfigError(f"{path}: no such model folder, ONNX file or run folder")
+
+
+def require_trial(run: Path, trial: int | None) -> int:
+    """The trial that a run folder needs.
+
+    Raises:
+        ConfigError: none was given.
+    """
+    if trial is None:
+        raise ConfigError(f"{run} is a run: say which trial with --trial N (see: nas-face pareto)")
+    return trial

@@ -1,0 +1,324 @@
+"""Carrying out a compression recipe: every step verified, timed, saved, and taken up again.
+
+OUT/recipe.json           the recipe and what it was applied to
+OUT/steps/N-KIND/         model folder behind every step, with its ONNX file and result.json
+OUT/model.json, weights.safetensors, model.onnx, model.int8.onnx
+OUT/compression.json      the table
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from nas_face.arch.codec import canonical_json, to_data
+from nas_face.compress import prune
+from nas_face.data import FaceImages, PairList
+from nas_face.deploy import (
+    OnnxSession,
+    embedding_parity,
+    export_onnx,
+    measure_in_turns,
+    quantise_onnx,
+    require_parity,
+)
+from nas_face.errors import ConfigError
+from nas_face.nn import FaceModel
+from nas_face.search import derive_seed
+from nas_face.study.evaluate import verify_on
+from nas_face.study.faces import sample_images
+from nas_face.study.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
+from nas_face.train import EpochReport, TrainSettings, train
+from nas_face.train.distil import angular_distillation
+
+MIN_COSINE_FP32 = 0.9999
+N_PARITY_CROPS = 64
+ONNX_FILE = "model.onnx"
+INT8_FILE = "model.int8.onnx"
+RESULT_FILE = "result.json"
+RECIPE_FILE = "recipe.json"
+TABLE_FILE = "compression.json"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What a model is worth behind one step.
+
+    Attributes:
+        step: name of the row.
+        madds: multiply-accumulates.
+        params: trainable parameters.
+        size_bytes: of the ONNX file.
+        accuracy: 10-fold, on the test pairs, of the ONNX file.
+        accuracy_std: over the folds.
+        auc: on the same pairs.
+        eer: on the same pairs.
+        latency_ms: one image, one thread.
+        speedup: latency of the original over this one's, in turns.
+        cosine: smallest between embeddings of the file and of the torch network on real crops.
+    """
+
+    step: str
+    madds: int
+    params: int
+    size_bytes: int
+    accuracy: float
+    accuracy_std: float
+    auc: float
+    eer: float
+    latency_ms: float
+    speedup: float
+    cosine: float | None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CompressionFaces:
+    """Faces that a recipe needs.
+
+    Attributes:
+        train: to distil and calibrate on.
+        pairs: to verify every step on; no identity of `train`.
+    """
+
+    train: FaceImages
+    pairs: PairList
+
+
+Epochs = Callable[[int], AbstractContextManager[Callable[[EpochReport], None]]]
+"""Opens a progress display over a number of epochs."""
+
+
+def compress(
+    model: FaceModel,
+    recipe: Recipe,
+    faces: CompressionFaces,
+    out: Path,
+    *,
+    training: TrainSettings,
+    seed: int,
+    epochs: Epochs,
+) -> list[StepResult]:
+    """Apply a recipe; a step that is already there from an earlier sitting is taken as it is.
+
+    Args:
+        model: what to compress.
+        recipe: what to do.
+        faces: of the model's input size.
+        out: folder of results; made if it is not there.
+        training: margin loss and batch size of distillation steps.
+        seed: of distillation and of the choice of images.
+        epochs: progress display.
+
+    Returns:
+        One row for the original, one for each step; also written to `compression.json`.
+
+    Raises:
+        ConfigError: `out` holds the results of something else.
+        CompressionError: a step cannot be carried out.
+        DeployError: an exported file does not agree with its source.
+    """
+    _claim(out, model, recipe, seed)
+    crops = sample_images(faces.train, N_PARITY_CROPS, seed=derive_seed(seed, "parity"))
+    original = out / "steps" / "0-original"
+    results = [_file_step(model, "original", original, faces.pairs, crops, original)]
+    current = model
+    for number, step in enumerate(recipe.steps, start=1):
+        folder = out / "steps" / f"{number}-{step.kind}"
+        name = f"{number} {step.kind}"
+        match step:
+            case QuantiseStep():
+                result = _quantise(
+                    current, step, results[-1], name, out, folder, faces, crops, original, seed
+                )
+                results.append(result)
+            case PruneStep() | DistilStep():
+                if not (folder / RESULT_FILE).exists():
+                    current = _transform(
+                        current, model, step, faces, folder, training, seed, epochs
+                    )
+                    current.save(folder)
+                else:
+                    current = FaceModel.load(folder)
+                results.append(_file_step(current, name, folder, faces.pairs, crops, original))
+    _publish(out, current, recipe)
+    text = json.dumps([asdict(result) for result in results], indent=1) + "\n"
+    _write(out / TABLE_FILE, text)
+    return results
+
+
+def _transform(
+    current: FaceModel,
+    teacher: FaceModel,
+    step: PruneStep | DistilStep,
+    faces: CompressionFaces,
+    folder: Path,
+    training: TrainSettings,
+    seed: int,
+    epochs: Epochs,
+) -> FaceModel:
+    """The model behind a pruning or distillation step."""
+    if isinstance(step, PruneStep):
+        return prune(
+            current,
+            target_madds=step.target_madds(current.description.cost.madds),
+            importance=step.importance,
+            round_to=step.round_to,
+            min_keep=step.min_keep,
+        ).model
+    settings = replace(training, epochs=step.epochs, learning_rate=step.learning_rate)
+    student = FaceModel.of(current.description, current.module.state_dict())
+    folder.mkdir(parents=True, exist_ok=True)
+    with epochs(step.epochs) as on_epoch:
+        train(
+            student,
+            faces.train,
+            settings,
+            seed=derive_seed(seed, "distil"),
+            on_epoch=on_epoch,
+            checkpoint=folder / "checkpoint.pt",
+            extra_loss=angular_distillation(teacher, weight=step.weight),
+        )
+    return student.noting(
+        f"distilled {step.epochs} epochs on {len(faces.train)} images from the unpruned network "
+        f"of {teacher.description.cost.madds} MAdds"
+    )
+
+
+def _file_step(
+    model: FaceModel,
+    name: str,
+    folder: Path,
+    pairs: PairList,
+    crops: npt.NDArray[np.uint8],
+    original: Path,
+) -> StepResult:
+    """Export a model, hold the file against torch, verify and time it, and write that down."""
+    known = _known(folder)
+    if known is not None:
+        return known
+    folder.mkdir(parents=True, exist_ok=True)
+    export_onnx(model, folder / ONNX_FILE)
+    session = OnnxSession(folder / ONNX_FILE)
+    parity = embedding_parity(model.embed(crops), session.embed(crops))
+    require_parity(parity, min_cosine=MIN_COSINE_FP32, where=str(folder / ONNX_FILE))
+    result = _measure(session, model, name, pairs, parity.min_cosine, original)
+    _write(folder / RESULT_FILE, json.dumps(asdict(result), indent=1) + "\n")
+    return result
+
+
+def _quantise(
+    model: FaceModel,
+    step: QuantiseStep,
+    before: StepResult,
+    name: str,
+    out: Path,
+    folder: Path,
+    faces: CompressionFaces,
+    crops: npt.NDArray[np.uint8],
+    original: Path,
+    seed: int,
+) -> StepResult:
+    """Make the int8 file of the last model; its cosine is measured, and nothing is required."""
+    known = _known(folder)
+    if known is not None:
+        return known
+    folder.mkdir(parents=True, exist_ok=True)
+    float_file, int8_file = folder / ONNX_FILE, folder / INT8_FILE
+    export_onnx(model, float_file)
+    images = sample_images(faces.train, step.n_images, seed=derive_seed(seed, "calibration"))
+    report = quantise_onnx(
+        float_file, int8_file, images, reduce_range=step.reduce_range, method=step.method
+    )
+    session = OnnxSession(int8_file)
+    parity = embedding_parity(model.embed(crops), session.embed(crops))
+    bits = "7-bit weights" if report.reduce_range else "8-bit weights"
+    result = _measure(session, model, f"{name} ({bits})", faces.pairs, parity.min_cosine, original)
+    _write(folder / RESULT_FILE, json.dumps(asdict(result), indent=1) + "\n")
+    return result
+
+
+def _measure(
+    session: OnnxSession,
+    model: FaceModel,
+    name: str,
+    pairs: PairList,
+    cosine: float,
+    original: Path,
+) -> StepResult:
+    verification = verify_on(session, pairs)
+    latency = measure_in_turns(session, original / ONNX_FILE)
+    cost = model.description.cost
+    return StepResult(
+        step=name,
+        madds=cost.madds,
+        params=cost.params,
+        size_bytes=session.path.stat().st_size,
+        accuracy=verification.accuracy,
+        accuracy_std=verification.accuracy_std,
+        auc=verification.auc,
+        eer=verification.eer,
+        latency_ms=latency.latency_ms,
+        speedup=1 / latency.ratio,
+        cosine=cosine,
+    )
+
+
+def _claim(out: Path, model: FaceModel, recipe: Recipe, seed: int) -> None:
+    """Make `out` this compression's folder, or check that it is."""
+    digest = hashlib.sha256(canonical_json(model.description).encode())
+    for key, value in sorted(model.module.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    record = {"source": digest.hexdigest(), "recipe": to_data(recipe), "seed": seed}
+    path = out / RECIPE_FILE
+    if path.exists():
+        if _read(path) != record:
+            raise ConfigError(
+                f"{out}: holds the results of another model or recipe; choose another folder "
+                "with --out, or delete this one"
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out}: not empty and not of a compression; choose another with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    _write(path, json.dumps(record, indent=1) + "\n")
+
+
+def _publish(out: Path, model: FaceModel, recipe: Recipe) -> None:
+    """Put the last step's files at the top of `out`."""
+    last = out / "steps" / f"{len(recipe.steps)}-{recipe.steps[-1].kind}"
+    model.noting(f"compressed by recipe {recipe.name}").save(out)
+    for name in (ONNX_FILE, INT8_FILE):
+        if (last / name).exists():
+            partial = out / (name + ".partial")
+            shutil.copyfile(last / name, partial)
+            os.replace(partial, out / name)
+
+
+def _known(folder: Path) -> StepResult | None:
+    """Result of a step that was finished before."""
+    path = folder / RESULT_FILE
+    return StepResult(**_read(path)) if path.exists() else None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as failure:
+        raise ConfigError(f"{path}: not valid JSON; delete the folder to start over") from failure
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
