@@ -53,13 +53,16 @@ def from_data(kind: type[T], data: Any, *, where: str, error: type[NasFaceError]
         error: class of the error to raise.
 
     Raises:
-        NasFaceError: of class `error`: a key is unknown or missing, or a value has the wrong type.
+        NasFaceError: of class `error`: a key is unknown or missing, a value has the wrong type,
+            or the dataclass refuses it.
     """
     try:
         value: T = _adapter(cast(Any, kind)).validate_json(json.dumps(data), strict=True)
         return value
     except ValidationError as failure:
         raise error(f"{where}: {first_problem(failure)}") from failure
+    except NasFaceError as failure:  # a rule that the dataclass itself checks
+        raise error(f"{where}: {failure}") from failure
 
 
 def first_problem(failure: ValidationError) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, final
 
 from pydantic import Field
 
-from nas_face.arch.cost import Cost, Shape, in_parallel, in_sequence
+from nas_face.arch.cost import Cost, Shape, in_parallel, in_parts, in_sequence
 from nas_face.arch.layers import (
     AbstractLayer,
     Activation,
@@ -119,12 +119,10 @@ class Split(AbstractLayer):
                 f"split: sizes {self.sizes} must be positive and add up to the input width "
                 f"{x.channels}"
             )
-        results = [
-            branch.measure(Shape(size, x.height, x.width))
-            for size, branch in zip(self.sizes, self.branches, strict=True)
-        ]
+        parts = [Shape(size, x.height, x.width) for size in self.sizes]
+        results = [branch.measure(part) for part, branch in zip(parts, self.branches, strict=True)]
         y = _joined([shape for shape, _ in results], "split")
-        return y, in_parallel(results, x, y)
+        return y, in_parts(results, parts, y)
 
 
 @final

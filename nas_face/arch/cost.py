@@ -86,6 +86,7 @@ def in_sequence(steps: Sequence[tuple[Shape, Cost]], x: Shape) -> Cost:
         steps: output shape and cost of each, in order.
         x: shape of the input of the first.
     """
+    steps = [step for step in steps if not _is_identity(step)]
     if not steps:
         return Cost(peak_activations=x.elements, peak_keeping_input=x.elements)
     first = steps[0][1]
@@ -102,25 +103,69 @@ def in_sequence(steps: Sequence[tuple[Shape, Cost]], x: Shape) -> Cost:
 def in_parallel(branches: Sequence[tuple[Shape, Cost]], x: Shape, joined: Shape) -> Cost:
     """Cost of branches that all read `x`, run one after another, and are then joined.
 
-    The input stays alive until the last branch has started; results of earlier branches stay alive
-    until the join.
+    The input stays alive until the last branch has started, or until the join if a branch passes
+    it on untouched; results of earlier branches stay alive until the join.
 
     Args:
         branches: output shape and cost of each, in running order.
-        x: shape that every branch reads (whole or in part).
+        x: shape that every branch reads.
         joined: shape after the join, which is written beside the branch results.
     """
-    waiting = peak = peak_keeping = 0
+    passed_on = any(_is_identity(branch) for branch in branches)
+    peak = peak_keeping = x.elements
+    waiting = 0
     for position, (shape, cost) in enumerate(branches):
-        last = position == len(branches) - 1
-        running = cost.peak_activations if last else cost.peak_keeping_input
+        last_use = position == len(branches) - 1 and not passed_on
+        running = cost.peak_activations if last_use else cost.peak_keeping_input
         peak = max(peak, waiting + running)
         peak_keeping = max(peak_keeping, waiting + cost.peak_keeping_input)
+        waiting += 0 if _is_identity((shape, cost)) else shape.elements
+    keeping_join = x.elements + waiting + joined.elements
+    at_join = keeping_join if passed_on else waiting + joined.elements
+    return _joint(branches, max(peak, at_join), max(peak_keeping, keeping_join))
+
+
+def in_parts(
+    branches: Sequence[tuple[Shape, Cost]], parts: Sequence[Shape], joined: Shape
+) -> Cost:
+    """Cost of branches that read one part of the input each, run in turn, and are then joined.
+
+    Each part stays alive until its own branch has started, or until the join if that branch passes
+    it on untouched; results stay alive until the join.
+
+    Args:
+        branches: output shape and cost of each, in running order.
+        parts: what each branch reads; together, the input.
+        joined: shape after the join, which is written beside the branch results.
+    """
+    whole = unread = sum(part.elements for part in parts)
+    peak = peak_keeping = whole
+    waiting = waiting_beside = 0  # the second: without parts that are passed on
+    for part, (shape, cost) in zip(parts, branches, strict=True):
+        unread -= part.elements
+        peak = max(peak, waiting + cost.peak_activations + unread)
+        others = whole - part.elements
+        peak_keeping = max(peak_keeping, waiting_beside + cost.peak_keeping_input + others)
         waiting += shape.elements
+        waiting_beside += 0 if _is_identity((shape, cost)) else shape.elements
+    return _joint(
+        branches,
+        max(peak, waiting + joined.elements),
+        max(peak_keeping, whole + waiting_beside + joined.elements),
+    )
+
+
+def _is_identity(step: tuple[Shape, Cost]) -> bool:
+    """Whether a step passes its input on: only then is there no result beside a kept input."""
+    shape, cost = step
+    return cost.peak_keeping_input == shape.elements
+
+
+def _joint(branches: Sequence[tuple[Shape, Cost]], peak: int, peak_keeping: int) -> Cost:
     return Cost(
         madds=sum(cost.madds for _, cost in branches),
         params=sum(cost.params for _, cost in branches),
         folded_params=sum(cost.folded_params for _, cost in branches),
-        peak_activations=max(peak, waiting + joined.elements),
-        peak_keeping_input=max(peak_keeping, x.elements + waiting + joined.elements),
+        peak_activations=peak,
+        peak_keeping_input=peak_keeping,
     )

@@ -70,6 +70,11 @@ class Conv(AbstractLayer):
                 "be multiples of "
                 f"groups={self.groups}"
             )
+        if min(self.stride, *self.kernel) < 1 or min(self.padding) < 0:
+            raise ShapeError(
+                f"conv: kernel {self.kernel} and stride {self.stride} must be at least 1, and "
+                f"padding {self.padding} at least 0"
+            )
         height = (x.height + 2 * self.padding[0] - self.kernel[0]) // self.stride + 1
         width = (x.width + 2 * self.padding[1] - self.kernel[1]) // self.stride + 1
         if self.out_channels < 1 or height < 1 or width < 1:
@@ -233,6 +238,8 @@ class Linear(AbstractLayer):
             raise ShapeError(
                 f"linear: the input must be a flat vector, got {x}; put flatten before it"
             )
+        if self.out_features < 1:
+            raise ShapeError(f"linear: out_features must be at least 1, got {self.out_features}")
         weights = x.channels * self.out_features
         params = weights + (self.out_features if self.bias else 0)
         alive = x.channels + self.out_features

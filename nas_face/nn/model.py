@@ -20,7 +20,7 @@ from nas_face.arch.codec import from_data, to_data
 from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Cost, Shape
 from nas_face.arch.spec import ArchSpec
-from nas_face.errors import BuildError
+from nas_face.errors import ArchError, BuildError
 from nas_face.nn.build import build, initialise_
 
 MODEL_FILE = "model.json"
@@ -53,8 +53,9 @@ class Preprocessing:
         Returns:
             `(N, 3, H, W)` float32.
         """
-        ordered = images if self.channel_order == "RGB" else images[..., ::-1].copy()
-        x = torch.from_numpy(ordered).permute(0, 3, 1, 2).to(torch.float32)
+        ordered = images if self.channel_order == "RGB" else images[..., ::-1]
+        # A copy, because torch takes no mirrored views and warns of read-only arrays.
+        x = torch.from_numpy(ordered.copy()).permute(0, 3, 1, 2).to(torch.float32)
         return x.sub_(self.mean).div_(self.scale).contiguous()
 
 
@@ -147,9 +148,13 @@ class FaceModel:
         """Model of a description and weights that fit it exactly.
 
         Raises:
-            BuildError: a weight is missing, left over or of another shape.
+            BuildError: a weight is missing, left over or of another shape, or no network can be
+                built of the description.
         """
-        module = build(description.network, description.input)
+        try:
+            module = build(description.network, description.input)
+        except ArchError as failure:
+            raise BuildError(f"no network can be built of the layers: {failure}") from failure
         try:
             module.load_state_dict(dict(weights), strict=True)
         except RuntimeError as failure:

@@ -80,7 +80,9 @@ def parse_quantity(text: str, *, where: str) -> int:
     Raises:
         ConfigError: it is not a positive figure of that form.
     """
-    match = re.fullmatch(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([kKmMgG]?)\s*", text)
+    match = re.fullmatch(
+        r"\s*((?:[0-9]{1,3}(?:[,_][0-9]{3})+|[0-9]+)(?:\.[0-9]+)?)\s*([kKmMgG]?)\s*", text
+    )
     if match is None:
         raise ConfigError(
             f"{where}: expected a figure such as 150M, 1.2G or 150000000, got {text!r}"

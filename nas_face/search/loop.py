@@ -1,6 +1,7 @@
 """The search loop: ask, decode, evaluate, tell. Optuna's storage is the only journal."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas_face.arch.spec import ArchSpec
-from nas_face.errors import NasFaceError
+from nas_face.errors import MetricError, NasFaceError
 from nas_face.search.budget import Budget
 from nas_face.search.objectives import Objective
 from nas_face.search.rungs import Rungs
@@ -106,18 +107,17 @@ def run_search(
     for trial in _unfinished(study):
         on_trial(_run_trial(study, space, evaluate, settings, trial))
     while _n_ended(study) < settings.n_trials:
-        seed = derive_seed(settings.seed, "propose", len(study.get_trials(deepcopy=False)))
+        seed = derive_seed(settings.seed, "propose", _n_ended(study))
         inner = inner_sampler(settings.sampler, seed)
         study.sampler = BudgetedSampler(space, settings.budget, inner, seed)
         try:
-            trial = study.ask()
+            ended = _run_trial(study, space, evaluate, settings, study.ask())
         except SpaceExhausted as nothing_left:
             logger.warning("%s", nothing_left)
-            # Optuna has opened a trial before it asked the sampler.
+            # Optuna opens a trial before it asks the sampler.
             for stub in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 study.tell(stub.number, state=TrialState.FAIL)
             return
-        ended = _run_trial(study, space, evaluate, settings, trial)
         on_trial(ended)
         failures = failures + 1 if ended.state == TrialState.FAIL else 0
         if failures >= MAX_FAILURES_IN_A_ROW:
@@ -128,8 +128,19 @@ def run_search(
 def values_of(
     objectives: Sequence[Objective], spec: ArchSpec, measured: Mapping[str, float]
 ) -> list[float]:
-    """Objective values of an architecture: analytic ones computed, the others as measured."""
+    """Objective values of an architecture: analytic ones computed, the others as measured.
+
+    Raises:
+        MetricError: a measured value is missing, or is not a number.
+    """
     cost = spec.cost()
+    for objective in objectives:
+        if objective.origin == "analytic":
+            continue
+        if objective.name not in measured:
+            raise MetricError(f"no value for the objective {objective.name}")
+        if math.isnan(measured[objective.name]):
+            raise MetricError(f"the objective {objective.name} is not a number")
     return [
         objective.analytic_value(cost)
         if objective.origin == "analytic"
@@ -162,7 +173,9 @@ def _run_trial(
     except TrialStopped:
         trial.set_user_attr(METRICS, _record(spec, metrics, started))
         return study.tell(trial, state=TrialState.PRUNED)
-    except Exception as failure:  # any failure belongs to this trial alone
+    except SpaceExhausted:  # raised when the first label is asked for; it ends the search
+        raise
+    except Exception as failure:  # any other failure belongs to this trial alone
         logger.info("trial %d failed", trial.number, exc_info=True)
         reason = " ".join(str(failure).split()) or type(failure).__name__
         trial.set_user_attr(FAILURE, f"{type(failure).__name__}: {reason}"[:500])

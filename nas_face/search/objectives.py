@@ -53,7 +53,6 @@ OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
         _trained("separation", "separation of search pairs, 0 to 1"),
-        _trained("accuracy", "10-fold accuracy on search pairs"),
         _trained("auc", "area under the ROC on search pairs"),
         _trained("eer", "equal error rate on search pairs", "minimize"),
         _trained("log_tar", "mean TAR over log FAR on search pairs"),

@@ -24,6 +24,9 @@ def assemble(data: Mapping[str, Any], input_shape: tuple[int, int, int]) -> Arch
         SpaceError: a part is malformed.
         ArchError: a block cannot be made of its numbers.
     """
+    for key in ("stem", "stages"):
+        if not isinstance(data[key], tuple):
+            raise SpaceError(f"{key}: expected a list, got {data[key]!r}")
     channels = input_shape[0]
     stem = []
     for position, knobs in enumerate(data["stem"]):
@@ -41,10 +44,11 @@ def assemble(data: Mapping[str, Any], input_shape: tuple[int, int, int]) -> Arch
             raise SpaceError(f"{where}.repeats must be 1 or more, got {stage['repeats']!r}")
         blocks = []
         for turn in range(stage["repeats"]):
-            knobs = dict(stage["block"])
+            knobs = _mapping(stage["block"], f"{where}.block")
             first = knobs.pop("first", None)
             if turn == 0 and first is not None:
-                knobs = dict(first) if "kind" in first else {**knobs, **first}
+                first = _mapping(first, f"{where}.block.first")
+                knobs = first if "kind" in first else {**knobs, **first}
             knobs["out_channels"] = stage["out_channels"]
             knobs["stride"] = stage["stride"] if turn == 0 else 1
             block = _block(knobs, channels, where=f"{where}.block")
@@ -55,15 +59,22 @@ def assemble(data: Mapping[str, Any], input_shape: tuple[int, int, int]) -> Arch
     return ArchSpec(input_shape=input_shape, stem=tuple(stem), stages=tuple(stages), head=head)
 
 
-def _block(knobs: Mapping[str, Any], in_channels: int, *, where: str) -> Any:
+def _mapping(value: object, where: str) -> dict[str, Any]:
+    """A copy of what must be a mapping."""
+    if not isinstance(value, dict):
+        raise SpaceError(f"{where}: expected a mapping of a block's numbers, got {value!r}")
+    return dict(value)
+
+
+def _block(knobs: Any, in_channels: int, *, where: str) -> Any:
     """Block of its knobs, ratios resolved against the widths around it."""
-    if "kind" not in knobs:
-        raise SpaceError(f"{where}: a block needs a kind")
+    numbers = _mapping(knobs, where)
+    if not isinstance(numbers.get("kind"), str):
+        raise SpaceError(f"{where}: a block needs a kind, got {numbers.get('kind')!r}")
     try:
-        ratios = block_class(knobs["kind"]).RATIOS
+        ratios = block_class(numbers["kind"]).RATIOS
     except ArchError as failure:
         raise SpaceError(f"{where}: {failure}") from failure
-    numbers = dict(knobs)
     for knob, ratio in ratios.items():
         if knob not in numbers:
             continue

@@ -60,7 +60,13 @@ def _space(raw: Mapping[str, Any]) -> SearchSpace:
     for key in ("stem", "stages", "head"):
         if not isinstance(raw[key], list | dict) or not raw[key]:
             raise SpaceError(f"{key}: expected blocks, or a choice of them, got {raw[key]!r}")
-    shared_raw = raw.get("shared") or {}
+    shared_raw, known_raw = raw.get("shared") or {}, raw.get("known") or {}
+    for key, value in (("shared", shared_raw), ("known", known_raw)):
+        if not isinstance(value, dict):
+            raise SpaceError(f"{key}: expected a mapping of names, got {value!r}")
+    for name, choices in known_raw.items():
+        if not isinstance(choices, dict):
+            raise SpaceError(f"known.{name}: expected a mapping of choices, got {choices!r}")
     names = frozenset(map(str, shared_raw))
     space = SearchSpace(
         name=str(raw["name"]),
@@ -71,7 +77,7 @@ def _space(raw: Mapping[str, Any]) -> SearchSpace:
             str(name): parse(value, f"shared.{name}", frozenset())
             for name, value in shared_raw.items()
         },
-        known={str(name): dict(choices) for name, choices in (raw.get("known") or {}).items()},
+        known={str(name): dict(choices) for name, choices in known_raw.items()},
     )
     space.sample(np.random.default_rng(0))
     for name, choices in space.known.items():

@@ -54,11 +54,7 @@ class SearchSpace:
     @property
     def size(self) -> int:
         """Number of ways to choose (not of distinct architectures)."""
-        names = {path.split(".")[1] for path in self.choices() if path.startswith("shared.")}
-        ways = count(self.template)
-        for name in names:
-            ways *= count(self.shared[name])
-        return ways
+        return count(self.template, self.shared)
 
     def choices(self) -> dict[str, Choice]:
         """Every choice of the space by path, conditional ones included."""

@@ -1,5 +1,6 @@
 """Templates: plain data with choices in it, and how picking turns it into plain data."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, final
@@ -110,26 +111,41 @@ def choices_in(
 
 def _inside(choice: Choice, label: Label, path: str) -> str:
     """Path of what stands inside an option: choices of two options never share a path."""
-    return f"{path}.{label}" if isinstance(choice.options[label], dict | tuple) else path
+    inner = choice.options[label]
+    return f"{path}.{label}" if isinstance(inner, dict | tuple | Choice) else path
 
 
-def count(node: "Template") -> int:
-    """Number of ways to pick, references counted as one."""
+def count(node: "Template", shared: "Mapping[str, Template]") -> int:
+    """Number of ways to pick; a shared choice counts where it is met, and there once."""
+    return sum(
+        ways * math.prod(count(shared[name], {}) for name in met)
+        for met, ways in _ways(node).items()
+    )
+
+
+def _ways(node: "Template") -> dict[frozenset[str], int]:
+    """Number of ways to pick for each set of references that they meet."""
+    ways: dict[frozenset[str], int] = {}
     match node:
+        case Reference():
+            return {frozenset({node.name}): 1}
         case Choice():
-            return sum(count(option) for option in node.options.values())
-        case dict():
-            ways = 1
-            for value in node.values():
-                ways *= count(value)
+            for option in node.options.values():
+                for met, number in _ways(option).items():
+                    ways[met] = ways.get(met, 0) + number
             return ways
-        case tuple():
-            ways = 1
-            for value in node:
-                ways *= count(value)
-            return ways
+        case dict() | tuple():
+            total = {frozenset[str](): 1}
+            for part in node.values() if isinstance(node, dict) else node:
+                ways = {}
+                for met, number in total.items():
+                    for more, times in _ways(part).items():
+                        both = met | more
+                        ways[both] = ways.get(both, 0) + number * times
+                total = ways
+            return total
         case _:
-            return 1
+            return {frozenset(): 1}
 
 
 def parse(raw: object, path: str, shared_names: "frozenset[str]") -> "Template":
@@ -165,11 +181,11 @@ def parse(raw: object, path: str, shared_names: "frozenset[str]") -> "Template":
 
 def _parse_word(word: str, value: object, path: str, shared_names: "frozenset[str]") -> "Template":
     if word == "shared":
-        if value not in shared_names:
+        if not isinstance(value, str) or value not in shared_names:
             raise SpaceError(
                 f"{path}: no shared choice {value!r}; {near_names(str(value), shared_names)}"
             )
-        return Reference(name=str(value))
+        return Reference(name=value)
     if word == "range":
         return Choice(options={number: number for number in _parse_range(value, path)})
     if isinstance(value, dict) and value:

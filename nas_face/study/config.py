@@ -27,7 +27,7 @@ class DataSettings:
         test_fraction: share of the identities that only reports are made on.
         exclude: text file of identities to leave out: the first word of each line, ``#`` for
             comments.
-        max_impostors_per_genuine: impostor pairs drawn for each genuine pair.
+        max_impostors_per_genuine: impostor pairs drawn for each genuine search pair.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

@@ -12,6 +12,7 @@ from nas_face.data import (
     FaceImages,
     IdentitySplit,
     PairList,
+    SkippedImage,
     all_pairs,
     load_folder,
     load_orl,
@@ -30,15 +31,17 @@ class StudyFaces:
 
     Attributes:
         split: images to train on, to search by and to report on.
-        search_pairs: what the search judges candidates by.
-        test_pairs: what reports quote; nothing is chosen by them.
-        n_skipped: images that could not be read.
+        search_pairs: what the search judges candidates by; many impostors for each genuine pair,
+            so that low false-accept rates are supported.
+        test_pairs: what reports quote; nothing is chosen by them. As many impostor as genuine
+            pairs, so that guessing has an accuracy of one half, as in published protocols.
+        skipped: images that could not be read, and why.
     """
 
     split: IdentitySplit
     search_pairs: PairList
     test_pairs: PairList
-    n_skipped: int
+    skipped: tuple[SkippedImage, ...]
 
 
 def load_faces(settings: DataSettings, *, height: int, width: int, seed: int) -> StudyFaces:
@@ -60,19 +63,17 @@ def load_faces(settings: DataSettings, *, height: int, width: int, seed: int) ->
         test_fraction=settings.test_fraction,
         seed=derive_seed(seed, "split"),
     )
-    search_pairs, test_pairs = (
-        all_pairs(
-            part,
-            max_impostors_per_genuine=settings.max_impostors_per_genuine,
-            seed=derive_seed(seed, "pairs", name),
-        )
-        for name, part in (("search", split.search), ("test", split.test))
-    )
     return StudyFaces(
         split=split,
-        search_pairs=search_pairs,
-        test_pairs=test_pairs,
-        n_skipped=len(images.skipped),
+        search_pairs=all_pairs(
+            split.search,
+            max_impostors_per_genuine=settings.max_impostors_per_genuine,
+            seed=derive_seed(seed, "pairs", "search"),
+        ),
+        test_pairs=all_pairs(
+            split.test, max_impostors_per_genuine=1, seed=derive_seed(seed, "pairs", "test")
+        ),
+        skipped=images.skipped,
     )
 
 
@@ -118,7 +119,7 @@ def pairs_of(name: str, images: Path | None, *, height: int, width: int) -> Pair
     """
     if name == BUILT_IN_DATA:
         faces = load_orl(height, width)
-        return all_pairs(faces, max_impostors_per_genuine=10, seed=0)
+        return all_pairs(faces, max_impostors_per_genuine=1, seed=0)
     path = Path(name)
     if path.is_dir():
         raw = path / "study.json"

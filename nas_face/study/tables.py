@@ -9,6 +9,8 @@ from nas_face.arch.summary import Row, Summary
 from nas_face.arch.zoo import PublishedNetwork
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from nas_face.study.compress import StepResult
     from nas_face.study.report import Front
     from nas_face.verify import VerificationResult
@@ -35,6 +37,20 @@ def front_table(front: "Front") -> Table:
             f"{row['test_eer']:.4f}",
         )
     return table
+
+
+def trial_line(trial: "FrozenTrial", objectives: Sequence[str]) -> str:
+    """One line for a trial that has just ended."""
+    record = trial.user_attrs
+    head = f"trial {trial.number} {record.get('arch_id', '')}"
+    if "failure" in record:
+        return f"{head} failed: {record['failure']}"
+    metrics = record.get("metrics", {})
+    figures = ", ".join(
+        f"{name} {_figure(name, metrics[name])}" for name in objectives if name in metrics
+    )
+    stopped = f" stopped after epoch {record['stopped']}:" if "stopped" in record else ":"
+    return f"{head}{stopped} {figures} ({metrics.get('wall_s', 0):.1f} s)"
 
 
 def cost_table(summary: Summary, *, blocks: bool) -> Table:

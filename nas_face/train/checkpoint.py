@@ -25,10 +25,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         BuildError: the file is unreadable or holds something else than tensors and numbers.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as failure:  # torch raises many types for a broken file
         reason = " ".join(str(failure).split())[:200]
         raise BuildError(
             f"{path}: not a readable checkpoint ({reason}); delete it to start over"
-        ) from (failure)
+        ) from failure
+    if not isinstance(state, dict):
+        raise BuildError(f"{path}: not a checkpoint, but {type(state).__name__}; delete it")
     return state

@@ -3,13 +3,14 @@
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nas_face.arch.codec import canonical_json
 from nas_face.data import FaceImages, epoch_batches
 from nas_face.errors import DataError, TrainingDiverged
 from nas_face.nn.margins import MarginClassifier
@@ -122,9 +123,9 @@ class _Run:
     def identity(self) -> str:
         """Digest of what must be equal for a checkpoint to be resumed."""
         names = hashlib.sha256("\n".join(self.images.names).encode()).hexdigest()
-        parts = (self.model.description.arch_id, names, self.seed, sorted(asdict(self.settings)))
-        values = tuple(asdict(self.settings).items())
-        return hashlib.sha256(repr((parts, values)).encode()).hexdigest()
+        network = canonical_json(self.model.description)  # a pruned one keeps its arch_id
+        parts = (network, names, self.seed, canonical_json(self.settings))
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def state(self, epochs_done: int) -> dict[str, Any]:
         return {
@@ -178,6 +179,11 @@ def _epoch(run: _Run, epoch: int, extra_loss: ExtraLoss | None) -> EpochReport:
         run.optimizer.step()
         total += value * len(labels)
         seen += len(labels)
+    if not all(bool(torch.isfinite(each).all()) for each in run.parameters):
+        raise TrainingDiverged(
+            f"weights are not finite after epoch {epoch + 1}; lower training.learning_rate (now "
+            f"{settings.learning_rate:g}) or lengthen training.warmup"
+        )
     return EpochReport(
         epoch=epoch + 1, n_epochs=settings.epochs, loss=total / max(1, seen), images=seen
     )

@@ -94,6 +94,8 @@ def front_of(run: Run) -> Front:
     )
     rest = [name for name in trials.columns if name not in names]
     trials = trials[[*names, *rest]].assign(on_front=on_front)
+    whole = [each.name for each in objectives if each.origin == "analytic"]
+    trials = trials.astype(dict.fromkeys(whole, np.int64))  # Optuna keeps all values as floats
     return Front(
         objectives=objectives,
         trials=trials,

@@ -1,0 +1,58 @@
+"""Entry point: the commands together, and errors of the user's as one line."""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from nas_face import __version__
+from nas_face.cli import models, networks, runs
+from nas_face.errors import DeployError, NasFaceError, TrainingDiverged
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Search face-verification networks under a compute budget, then shrink the chosen one.",
+)
+for command in (
+    runs.search,
+    runs.pareto,
+    runs.dashboard,
+    models.train,
+    models.verify,
+    models.compress,
+    networks.cost,
+    networks.zoo,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point: errors of the user's end as one line, exit code 2; failed work, 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except NasFaceError as failure:
+        print(f"nas-face: {failure}", file=sys.stderr)
+        sys.exit(1 if isinstance(failure, TrainingDiverged | DeployError) else 2)
+    except KeyboardInterrupt:
+        print("nas-face: interrupted; run the same command to go on", file=sys.stderr)
+        sys.exit(130)
+    except OSError as failure:
+        if failure.errno is None:
+            raise
+        where = f"{failure.filename}: " if failure.filename else ""
+        print(f"nas-face: {where}{failure.strerror}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit

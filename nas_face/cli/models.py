@@ -1,0 +1,132 @@
+"""Commands about trained models: `train`, `verify` and `compress`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas_face.cli.console import JsonFlag, console, epoch_bar, print_json, results
+
+
+def train(
+    network: Annotated[
+        str, typer.Argument(metavar="RUN|NETWORK", help="Run folder, zoo name or spec.json.")
+    ],
+    trial: Annotated[int | None, typer.Option(help="Trial of the run.")] = None,
+    study: Annotated[
+        str, typer.Option(help="Study file with faces and recipe, for a network of no run.")
+    ] = "studies/quickstart.yaml",
+    epochs: Annotated[int | None, typer.Option(help="In place of the study's.")] = None,
+    input_size: Annotated[int | None, typer.Option(help="In place of the study's.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of identity folders.")] = None,
+    exclude: Annotated[
+        str | None, typer.Option(help="Text file of identities to leave out.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="In place of the study's.")] = None,
+    threads: Annotated[int | None, typer.Option(help="In place of the study's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Model folder to write.")] = None,
+) -> None:
+    """Train one network in full: a trial of a run, or a published network by name."""
+    from nas_face.study.tables import verification_table
+    from nas_face.study.training import train_network, training_job
+
+    overrides = {
+        "full_training.epochs": epochs,
+        "input_size": input_size,
+        "data.source": data,
+        "data.exclude": exclude,
+        "seed": seed,
+        "threads": threads,
+    }
+    given = {key: value for key, value in overrides.items() if value is not None}
+    job = training_job(network, trial, study, given, out)
+    terminal = console()
+    terminal.print(
+        f"training {job.name} ({job.spec.cost().madds:,} MAdds, input {job.spec.input}) "
+        f"on {len(job.faces.split.train)} images"
+    )
+    with epoch_bar(terminal, job.config.full_training.epochs) as on_epoch:
+        result = train_network(job, on_epoch)
+    results().print(verification_table(result))
+    terminal.print(f"written: {job.out} (verified on identities it was not trained on)")
+
+
+def verify(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Model folder, ONNX file, or run folder.")
+    ],
+    pairs: Annotated[
+        str, typer.Option(help="LFW-style or CSV pair list, 'orl', or a run folder.")
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="Root of the images that the pair list names.")
+    ] = None,
+    trial: Annotated[int | None, typer.Option(help="Trial, where MODEL is a run.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Verify a model on pairs: 10-fold accuracy with its spread, AUC, EER, TAR at FAR."""
+    from nas_face.study.evaluate import verify_on
+    from nas_face.study.faces import pairs_of
+    from nas_face.study.networks import embedder_of
+
+    opened = embedder_of(model, trial)
+    found = pairs_of(pairs, images, height=opened.height, width=opened.width)
+    result = verify_on(opened, found)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    from nas_face.study.tables import verification_table
+
+    results().print(verification_table(result))
+
+
+def compress(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL|RUN", help="Model folder, or run folder with --trial.")
+    ],
+    trial: Annotated[int | None, typer.Option(help="Trial, where MODEL is a run.")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Recipe file; a shipped one by its name.")
+    ] = "prune_distil_int8",
+    study: Annotated[
+        str, typer.Option(help="Study file or run with the faces, for a model of no run.")
+    ] = "studies/quickstart.yaml",
+    data: Annotated[str | None, typer.Option(help="Folder of identity folders.")] = None,
+    exclude: Annotated[
+        str | None, typer.Option(help="Text file of identities to leave out.")
+    ] = None,
+    pairs: Annotated[
+        str | None, typer.Option(help="Verify on this pair list instead of the test pairs.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Root of the images that the pair list names.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
+) -> None:
+    """Compress a trained network by a recipe: prune, distil, quantise; verified at every step."""
+    from nas_face.study.compress import compress as carry_out
+    from nas_face.study.compress_job import compress_job
+    from nas_face.study.recipe import load_recipe
+    from nas_face.study.tables import compression_table
+
+    steps = load_recipe(recipe)
+    given = {"data.source": data, "data.exclude": exclude}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    job = compress_job(model, trial, study, overrides, pairs, images)
+    folder = out or job.folder / steps.name
+    terminal = console()
+    terminal.print(
+        f"compressing {job.name} ({job.model.description.cost.madds:,} MAdds) by {steps.name}; "
+        f"{len(job.faces.train)} images to train on, {len(job.faces.pairs)} pairs to verify on"
+    )
+    steps_done = carry_out(
+        job.model,
+        steps,
+        job.faces,
+        folder,
+        training=job.config.full_training,
+        seed=job.config.seed,
+        epochs=lambda n_epochs: epoch_bar(terminal, n_epochs),
+    )
+    results().print(compression_table(steps_done))
+    terminal.print(f"written: {folder}")
