@@ -63,7 +63,7 @@ class TrainAndVerify:
             self.on_epoch(epoch)
             if epoch.epoch in self.config.rungs.epochs:
                 search = verify_on(model, self.faces.search_pairs)
-                if not report(epoch.epoch, {**timed, **_figures(search)}):
+                if not report(epoch.epoch, {**timed, **figures_of(search)}):
                     raise TrialStopped
 
         train(model, self.faces.split.train, self.config.training, seed=seed, on_epoch=after_epoch)
@@ -76,8 +76,8 @@ class TrainAndVerify:
         ).save(self.folder / spec.arch_id)
         return {
             **timed,
-            **_figures(search),
-            **{f"test_{name}": value for name, value in _figures(test).items()},
+            **figures_of(search),
+            **{f"test_{name}": value for name, value in figures_of(test).items()},
         }
 
     def _time(self, model: FaceModel) -> dict[str, float]:
@@ -87,7 +87,8 @@ class TrainAndVerify:
         return {"latency_ms": ratio * self.reference_ms, "latency_ratio": ratio}
 
 
-def _figures(result: VerificationResult) -> dict[str, float]:
+def figures_of(result: VerificationResult) -> dict[str, float]:
+    """Figures of a verification by the names of objectives."""
     log_tar = result.log_tar if result.log_tar is not None else math.nan
     figures = {
         "accuracy": result.accuracy,
