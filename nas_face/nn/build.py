@@ -122,6 +122,7 @@ def build(layer: Layer, x: Shape) -> nn.Module:
     Raises:
         ShapeError: some layer cannot take the shape in front of it.
     """
+    layer.measure(x)  # before torch refuses, in words of its own
     module, _ = _build(layer, x)
     return module
 

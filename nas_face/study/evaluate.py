@@ -1,5 +1,6 @@
 """The search's `evaluate`: train a candidate, measure it, keep it."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from nas_face.study.faces import StudyFaces
 from nas_face.study.networks import Embedder
 from nas_face.train import EpochReport, train
 from nas_face.verify import VerificationResult, verify_embeddings
+
+SPEC_FILE = "spec.json"
 
 
 def verify_on(model: Embedder, pairs: PairList) -> VerificationResult:
@@ -69,11 +72,13 @@ class TrainAndVerify:
         train(model, self.faces.split.train, self.config.training, seed=seed, on_epoch=after_epoch)
         search = verify_on(model, self.faces.search_pairs)
         test = verify_on(model, self.faces.test_pairs)
+        folder = self.folder / spec.arch_id
         model.noting(
             f"trained {self.config.training.epochs} epochs on {len(self.faces.split.train)} "
             "images "
             f"with seed {seed} in study {self.config.name}"
-        ).save(self.folder / spec.arch_id)
+        ).save(folder)
+        (folder / SPEC_FILE).write_text(json.dumps(spec.to_data(), indent=1) + "\n")
         return {
             **timed,
             **figures_of(search),

@@ -156,6 +156,7 @@ def _epoch(run: _Run, epoch: int, extra_loss: ExtraLoss | None) -> EpochReport:
         seed=run.seed,
         epoch=epoch,
         flip=settings.flip,
+        shift=settings.shift,
     )
     for position, (batch, labels) in enumerate(batches):
         step = epoch * run.steps_per_epoch + position

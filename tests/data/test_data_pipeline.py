@@ -161,3 +161,31 @@ def test_preprocessing_agrees_with_the_usual_formula() -> None:
 def test_preprocessing_checks_its_input(batch: np.ndarray, scale: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         preprocess(batch, 127.5, scale)
+
+
+def test_shifted_images_are_moved_by_at_most_the_shift_with_their_edge_repeated() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 6, 7, 3), dtype=np.uint8)
+    images = FaceImages.from_array(pixels, np.arange(40) // 2)
+    ((batch, _),) = epoch_batches(images, batch_size=40, seed=3, epoch=1, flip=False, shift=2)
+    ((plain, _),) = epoch_batches(images, batch_size=40, seed=3, epoch=1, flip=False)
+    rows, columns = np.arange(6), np.arange(7)
+    moves = []
+    for moved, still in zip(batch, plain, strict=True):
+        candidates = [
+            (down, right)
+            for down in range(-2, 3)
+            for right in range(-2, 3)
+            if np.array_equal(
+                moved,
+                still[np.clip(rows - down, 0, 5)][:, np.clip(columns - right, 0, 6)],
+            )
+        ]
+        assert len(candidates) == 1
+        moves += candidates
+    assert {down for down, _ in moves} == {right for _, right in moves} == {-2, -1, 0, 1, 2}
+
+
+def test_a_negative_shift_is_refused() -> None:
+    with pytest.raises(ValueError, match="shift must be at least 0, got -1"):
+        epoch_batches(faces(4), batch_size=2, seed=0, epoch=0, flip=False, shift=-1)

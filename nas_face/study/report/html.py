@@ -17,6 +17,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem
 h1 { font-size: 1.4rem; } code { background: #f0f2f5; padding: .1rem .3rem; }
 table { border-collapse: collapse; font-size: .85rem; margin: 1rem 0; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #dde2e8; }
+.wide { overflow-x: auto; }
 th:first-child, td:first-child { text-align: left; }
 """
 
@@ -49,7 +50,7 @@ def write_html(
         "<meta name=viewport content='width=device-width, initial-scale=1'>"
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>"
         f"<h1>{html.escape(title)}</h1><p>{html.escape(note)}</p>{''.join(figures)}"
-        f"<h2>Front</h2>{table}</body></html>"
+        f"<h2>Front</h2><div class=wide>{table}</div></body></html>"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

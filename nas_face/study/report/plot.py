@@ -41,7 +41,14 @@ def plot_front(front: Front, path: Path, *, title: str) -> None:
             label="front (all objectives)",
         )
         step = _edge(members, trained, other)
-        axis.plot(_scaled(step, other), step[trained.name], color=BLUE, linewidth=1, alpha=0.6)
+        axis.step(
+            _scaled(step, other),
+            step[trained.name],
+            where="post",
+            color=BLUE,
+            linewidth=1,
+            alpha=0.6,
+        )
         for x, y, number in zip(
             _scaled(members, other), members[trained.name], members["trial"], strict=True
         ):
@@ -62,7 +69,8 @@ def plot_front(front: Front, path: Path, *, title: str) -> None:
         axis.set_xlabel(_label(other))
         axis.set_ylabel(trained.title)
         axis.grid(alpha=0.25, linewidth=0.6)
-    axes[0].legend(fontsize=7, loc="lower right")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=len(labels))
     figure.suptitle(title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
