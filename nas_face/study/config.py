@@ -81,7 +81,7 @@ class StudyConfig:
     name: str
     space: str
     input_size: int | None = None
-    objectives: tuple[str, ...] = ("log_tar", "madds", "latency_ms")
+    objectives: tuple[str, ...] = ("separation", "madds", "latency_ms")
     budget: Budget = field(default_factory=Budget)
     trials: int = 50
     seed: int = 0
@@ -98,7 +98,7 @@ class StudyConfig:
         if len(set(self.objectives)) != len(self.objectives):
             raise ConfigError(f"objectives must differ, got {', '.join(self.objectives)}")
         if not any(objective(name).origin == "trained" for name in self.objectives):
-            raise ConfigError("objectives: at least one must need a training, such as log_tar")
+            raise ConfigError("objectives: at least one must need a training, such as separation")
         for name, least in (("trials", 1), ("seed", 0), ("threads", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
