@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +17,14 @@ if TYPE_CHECKING:
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
+def program() -> str:
+    """How to type this program's name so that the same one runs again."""
+    found = shutil.which("nas-face")
+    if found is not None and Path(found).resolve() == Path(sys.argv[0]).resolve():
+        return "nas-face"
+    return shlex.quote(sys.argv[0]) if Path(sys.argv[0]).name == "nas-face" else "nas-face"
+
+
 def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
@@ -22,14 +33,15 @@ def console() -> "Console":
     """For talk: standard error."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def results() -> "Console":
     """For results: standard output, wide enough not to fold where it is piped."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    width = None if sys.stdout.isatty() else 140
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """Entry point: the commands together, and errors of the user's as one line."""
 
+import errno
 import logging
+import signal
 import sys
 from typing import Annotated
 
@@ -9,6 +11,18 @@ import typer
 from nas_face import __version__
 from nas_face.cli import models, networks, runs
 from nas_face.errors import DeployError, NasFaceError, TrainingDiverged
+
+INTERRUPTED = 128 + signal.SIGINT
+WRONG_PATH = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,15 +52,16 @@ def main() -> None:
     except NasFaceError as failure:
         print(f"nas-face: {failure}", file=sys.stderr)
         sys.exit(1 if isinstance(failure, TrainingDiverged | DeployError) else 2)
-    except KeyboardInterrupt:
-        print("nas-face: interrupted; run the same command to go on", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # Typer's answer to Ctrl-C
+            print("nas-face: interrupted; run the same command to go on", file=sys.stderr)
+        raise
     except OSError as failure:
         if failure.errno is None:
             raise
         where = f"{failure.filename}: " if failure.filename else ""
         print(f"nas-face: {where}{failure.strerror}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if failure.errno in WRONG_PATH else 1)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,12 +1,13 @@
 """Commands about runs: `search`, `pareto` and `dashboard`."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas_face.cli.console import JsonFlag, console, print_json, results
+from nas_face.cli.console import JsonFlag, console, print_json, program, results
 from nas_face.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def search(
     terminal.print("written: " + ", ".join(map(str, files)))
     if front.knee is not None:
         terminal.print("to compress the point nearest to the ideal, type:")
-        print(f"nas-face compress {run.folder} --trial {front.knee}")
+        print(f"{program()} compress {shlex.quote(str(run.folder))} --trial {front.knee}")
 
 
 def pareto(
@@ -96,7 +97,7 @@ def pareto(
 
 def dashboard(
     run: RunFolder,
-    port: Annotated[int, typer.Option(help="Port on this computer.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this computer.")] = 8080,
 ) -> None:
     """Open Optuna's dashboard on a run (needs the extra: pip install nas-face[ui])."""
     from nas_face.study.run import Run
@@ -108,6 +109,7 @@ def dashboard(
         raise ConfigError(
             "the dashboard is an extra: install it with pip install 'nas-face[ui]'"
         ) from failure
+    opened.trials()  # a broken storage shows here
     console().print(f"http://127.0.0.1:{port}  (stop with Ctrl-C)")
     run_server(opened.storage_url, host="127.0.0.1", port=port)
 

@@ -52,7 +52,6 @@ def _trained(name: str, title: str, direction: Direction = "maximize") -> Object
 OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
-        _trained("separation", "mean of 1 - EER, TAR at FAR 0.1 and 0.01"),
         _trained("auc", "area under the ROC on search pairs"),
         _trained("eer", "equal error rate on search pairs", "minimize"),
         _trained("log_tar", "mean TAR over log FAR on search pairs"),

@@ -123,11 +123,11 @@ def compress(
         One row for the original, one for each step; also written to `compression.json`.
 
     Raises:
-        ConfigError: `out` holds the results of something else.
+        ConfigError: `out` holds the results of something else, or of other faces.
         CompressionError: a step cannot be carried out.
         DeployError: an exported file does not agree with its source.
     """
-    _claim(out, model, recipe, seed)
+    _claim(out, model, recipe, faces, training, seed)
     crops = sample_images(faces.train, N_PARITY_CROPS, seed=derive_seed(seed, "parity"))
     original = out / "steps" / "0-original"
     results = [_file_step(model, "original", original, faces.pairs, crops, original)]
@@ -137,10 +137,9 @@ def compress(
         name = f"{number} {step.kind}"
         match step:
             case QuantiseStep():
-                result = _quantise(
-                    current, step, results[-1], name, out, folder, faces, crops, original, seed
+                results.append(
+                    _quantise(current, step, name, folder, faces, crops, original, seed)
                 )
-                results.append(result)
             case PruneStep() | DistilStep():
                 if not (folder / RESULT_FILE).exists():
                     current = _transform(
@@ -219,9 +218,7 @@ def _file_step(
 def _quantise(
     model: FaceModel,
     step: QuantiseStep,
-    before: StepResult,
     name: str,
-    out: Path,
     folder: Path,
     faces: CompressionFaces,
     crops: npt.NDArray[np.uint8],
@@ -273,25 +270,54 @@ def _measure(
     )
 
 
-def _claim(out: Path, model: FaceModel, recipe: Recipe, seed: int) -> None:
+def _claim(
+    out: Path,
+    model: FaceModel,
+    recipe: Recipe,
+    faces: CompressionFaces,
+    training: TrainSettings,
+    seed: int,
+) -> None:
     """Make `out` this compression's folder, or check that it is."""
+    record = {
+        "model": _digest_of_model(model),
+        "recipe": to_data(recipe),
+        "training": to_data(training),
+        "faces": _digest_of_faces(faces),
+        "seed": seed,
+    }
+    path = out / RECIPE_FILE
+    if path.exists():
+        before = _read(path)
+        differing = [key for key, value in record.items() if before.get(key) != value]
+        if differing:
+            raise ConfigError(
+                f"{out}: holds the results of another {differing[0]}; choose another folder "
+                "with --out, or delete this one"
+            )
+        return
+    if out.exists() and any(each.name != _partial(path).name for each in out.iterdir()):
+        raise ConfigError(f"{out}: not empty and not of a compression; choose another with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    _write(path, json.dumps(record, indent=1) + "\n")
+
+
+def _digest_of_model(model: FaceModel) -> str:
     digest = hashlib.sha256(canonical_json(model.description).encode())
     for key, value in sorted(model.module.state_dict().items()):
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    record = {"source": digest.hexdigest(), "recipe": to_data(recipe), "seed": seed}
-    path = out / RECIPE_FILE
-    if path.exists():
-        if _read(path) != record:
-            raise ConfigError(
-                f"{out}: holds the results of another model or recipe; choose another folder "
-                "with --out, or delete this one"
-            )
-        return
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out}: not empty and not of a compression; choose another with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    _write(path, json.dumps(record, indent=1) + "\n")
+    return digest.hexdigest()
+
+
+def _digest_of_faces(faces: CompressionFaces) -> str:
+    """By the names of images, which are what a user changes by choosing other faces or pairs."""
+    pairs = faces.pairs
+    digest = hashlib.sha256("\0".join(faces.train.names).encode("utf-8", "surrogatepass"))
+    digest.update("\0".join(pairs.images.names).encode("utf-8", "surrogatepass"))
+    for part in (pairs.first, pairs.second, pairs.same):
+        digest.update(part.tobytes())
+    return digest.hexdigest()
 
 
 def _publish(out: Path, model: FaceModel, recipe: Recipe) -> None:
@@ -300,7 +326,7 @@ def _publish(out: Path, model: FaceModel, recipe: Recipe) -> None:
     model.noting(f"compressed by recipe {recipe.name}").save(out)
     for name in (ONNX_FILE, INT8_FILE):
         if (last / name).exists():
-            partial = out / (name + ".partial")
+            partial = _partial(out / name)
             shutil.copyfile(last / name, partial)
             os.replace(partial, out / name)
 
@@ -308,17 +334,30 @@ def _publish(out: Path, model: FaceModel, recipe: Recipe) -> None:
 def _known(folder: Path) -> StepResult | None:
     """Result of a step that was finished before."""
     path = folder / RESULT_FILE
-    return StepResult(**_read(path)) if path.exists() else None
-
-
-def _read(path: Path) -> Any:
+    if not path.exists():
+        return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return StepResult(**_read(path))
+    except TypeError as failure:
+        raise ConfigError(f"{path}: broken; delete it to do the step again") from failure
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as failure:
         raise ConfigError(f"{path}: not valid JSON; delete the folder to start over") from failure
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: not a record; delete the folder to start over")
+    return data
+
+
+def _partial(path: Path) -> Path:
+    """Where a file lies until it is complete."""
+    return path.with_name(path.name + ".partial")
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
+    partial = _partial(path)
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

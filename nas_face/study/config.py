@@ -1,6 +1,7 @@
 """Study files: YAML to StudyConfig, strictly, and the record of what a run was."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,11 @@ from nas_face.errors import ConfigError, SpaceError
 from nas_face.search import Budget, Rungs, SamplerName, objective, parse_quantity
 from nas_face.shipped import find_file
 from nas_face.space import read_yaml
+from nas_face.study.networks import STUDY_FILE
 from nas_face.train.settings import TrainSettings
 
 BUILT_IN_DATA = "orl"
+SPACE_FILE = "space.yaml"
 
 
 @final
@@ -81,7 +84,7 @@ class StudyConfig:
     name: str
     space: str
     input_size: int | None = None
-    objectives: tuple[str, ...] = ("separation", "madds", "latency_ms")
+    objectives: tuple[str, ...] = ("log_tar", "madds", "latency_ms")
     budget: Budget = field(default_factory=Budget)
     trials: int = 50
     seed: int = 0
@@ -93,12 +96,13 @@ class StudyConfig:
     full_training: TrainSettings = field(default_factory=TrainSettings)
 
     def __post_init__(self) -> None:
+        require_folder_name(self.name)
         for name in self.objectives:
             objective(name)
         if len(set(self.objectives)) != len(self.objectives):
             raise ConfigError(f"objectives must differ, got {', '.join(self.objectives)}")
         if not any(objective(name).origin == "trained" for name in self.objectives):
-            raise ConfigError("objectives: at least one must need a training, such as separation")
+            raise ConfigError("objectives: at least one must need a training, such as log_tar")
         for name, least in (("trials", 1), ("seed", 0), ("threads", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
@@ -135,6 +139,35 @@ def load_study(path: Path, overrides: Mapping[str, Any] | None = None) -> StudyC
     return study_of(raw, where=str(path), overrides=overrides, beside=path)
 
 
+def load_run_study(folder: Path) -> StudyConfig:
+    """Read the study of a run folder; its space is the copy that lies in the folder.
+
+    Raises:
+        ConfigError: it is not a run folder, or its files are broken.
+    """
+    path = folder / STUDY_FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as failure:
+        raise ConfigError(
+            f"{folder}: not a run folder, {STUDY_FILE} cannot be read; "
+            "start one with: nas-face search STUDY.yaml"
+        ) from failure
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys, got {raw!r}")
+    return study_of({**raw, "space": str(folder / SPACE_FILE)}, where=str(path))
+
+
+def require_folder_name(name: str) -> None:
+    """Names of studies and recipes become names of folders.
+
+    Raises:
+        ConfigError: this one cannot.
+    """
+    if not name.strip(" .") or not name.isprintable() or set(name) & set("/\\"):
+        raise ConfigError(f"name must do as the name of a folder, got {name!r}")
+
+
 def study_of(
     raw: Mapping[str, Any],
     *,
@@ -149,6 +182,8 @@ def study_of(
         inner = data
         for parent in parents:
             inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{where}: {parent}: expected a mapping of keys, got {inner!r}")
         inner[last] = value
     budget = data.get("budget")
     if isinstance(budget, dict):

@@ -5,9 +5,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Protocol, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_face.arch.spec import ArchSpec
 from nas_face.data import PairList
@@ -17,12 +18,25 @@ from nas_face.nn import FaceModel
 from nas_face.search import Report, TrialStopped
 from nas_face.study.config import StudyConfig
 from nas_face.study.faces import StudyFaces
-from nas_face.study.networks import Embedder
 from nas_face.train import EpochReport, train
 from nas_face.verify import VerificationResult, verify_embeddings
 
 SPEC_FILE = "spec.json"
-SEPARATION_FARS = (0.1, 0.01)
+
+
+class Embedder(Protocol):
+    """Something that turns crops of its size into embeddings: a torch model or an ONNX file."""
+
+    @property
+    def height(self) -> int:
+        """Of the crops."""
+
+    @property
+    def width(self) -> int:
+        """Of the crops."""
+
+    def embed(self, images: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """Embeddings `(N, D)` of RGB crops `(N, height, width, 3)`, mirrored ones added."""
 
 
 def verify_on(model: Embedder, pairs: PairList) -> VerificationResult:
@@ -94,19 +108,11 @@ class TrainAndVerify:
 
 
 def figures_of(result: VerificationResult) -> dict[str, float]:
-    """Figures of a verification by the names of objectives.
-
-    `separation` is the mean of 1 - EER and of the TAR at FAR 0.1 and 0.01, as far as the pairs
-    support these: several operating points together vary less from seed to seed than any one of
-    them (`benchmarks/objective_spread.py`).
-    """
-    points = [1 - result.eer]
-    points += [tar for far, tar in result.tar_at_far if far in SEPARATION_FARS]
+    """Figures of a verification by the names of objectives."""
     return {
         "accuracy": result.accuracy,
         "accuracy_std": result.accuracy_std,
         "auc": result.auc,
         "eer": result.eer,
         "log_tar": result.log_tar if result.log_tar is not None else math.nan,
-        "separation": sum(points) / len(points),
     }

@@ -1,6 +1,5 @@
 """The faces of a study: loaded, split by identity, paired."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -21,7 +20,8 @@ from nas_face.data import (
 )
 from nas_face.errors import ConfigError, DataError
 from nas_face.search import derive_seed
-from nas_face.study.config import BUILT_IN_DATA, DataSettings, study_of
+from nas_face.study.config import BUILT_IN_DATA, DataSettings, load_run_study
+from nas_face.study.networks import STUDY_FILE
 
 
 @final
@@ -83,9 +83,10 @@ def load_source(settings: DataSettings, *, height: int, width: int) -> FaceImage
     Raises:
         DataError: faces are missing, broken or too few.
     """
-    if settings.source == BUILT_IN_DATA:
-        return load_orl(height, width)
     exclude = read_exclusions(Path(settings.exclude)) if settings.exclude is not None else ()
+    if settings.source == BUILT_IN_DATA:
+        images = load_orl(height, width)
+        return images.subset(set(images.identities).difference(exclude))
     return load_folder(Path(settings.source), height=height, width=width, exclude=exclude)
 
 
@@ -122,10 +123,9 @@ def pairs_of(name: str, images: Path | None, *, height: int, width: int) -> Pair
         return all_pairs(faces, max_impostors_per_genuine=1, seed=0)
     path = Path(name)
     if path.is_dir():
-        raw = path / "study.json"
-        if not raw.is_file():
-            raise DataError(f"{path}: a folder without study.json; give a pair list or a run")
-        config = study_of(json.loads(raw.read_text(encoding="utf-8")), where=str(raw), beside=raw)
+        if not (path / STUDY_FILE).is_file():
+            raise DataError(f"{path}: a folder without {STUDY_FILE}; give a pair list or a run")
+        config = load_run_study(path)
         found = load_faces(config.data, height=height, width=width, seed=config.seed)
         return found.test_pairs
     return load_pairs(path, images, height=height, width=width)

@@ -1,7 +1,7 @@
 """What a user may mean by a network: a zoo name, a spec file, a model folder, a trial of a run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Shape
@@ -10,26 +10,10 @@ from nas_face.arch.zoo import NETWORKS, network
 from nas_face.errors import ConfigError, near_names
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from nas_face.study.evaluate import Embedder
 
 MODEL_FILE = "model.json"
 STUDY_FILE = "study.json"
-
-
-class Embedder(Protocol):
-    """Something that turns crops of its size into embeddings: a torch model or an ONNX file."""
-
-    @property
-    def height(self) -> int:
-        """Of the crops."""
-
-    @property
-    def width(self) -> int:
-        """Of the crops."""
-
-    def embed(self, images: "NDArray[np.uint8]", /) -> "NDArray[np.float32]":
-        """Embeddings `(N, D)` of RGB crops `(N, height, width, 3)`, mirrored ones added."""
 
 
 def layers_of(name: str) -> tuple[Sequence, Shape]:
@@ -66,7 +50,7 @@ def spec_of(name: str) -> ArchSpec:
     )
 
 
-def embedder_of(path: Path, trial: int | None) -> Embedder:
+def embedder_of(path: Path, trial: int | None) -> "Embedder":
     """Model of a model folder, an ONNX file, or a trial of a run.
 
     Raises:

@@ -1,5 +1,6 @@
 """Compression recipes: what is done to a model, in which order."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, final
@@ -8,10 +9,12 @@ from pydantic import Field
 
 from nas_face.arch.codec import from_data
 from nas_face.compress import Importance
+from nas_face.deploy.quantise import MIN_IMAGES
 from nas_face.errors import ConfigError, SpaceError
 from nas_face.search import parse_quantity
 from nas_face.shipped import find_file
 from nas_face.space import read_yaml
+from nas_face.study.config import require_folder_name
 
 DEFAULT_RECIPE = "studies/recipes/prune_distil_int8.yaml"
 
@@ -43,6 +46,12 @@ class PruneStep:
             raise ConfigError("prune: give share or madds, and not both")
         if self.share is not None and not 0 < self.share < 1:
             raise ConfigError(f"prune: share must be between 0 and 1, got {self.share}")
+        if self.madds is not None and self.madds < 1:
+            raise ConfigError(f"prune: madds must be at least 1, got {self.madds}")
+        if self.round_to < 1:
+            raise ConfigError(f"prune: round_to must be at least 1, got {self.round_to}")
+        if not 0 <= self.min_keep <= 1:
+            raise ConfigError(f"prune: min_keep must be from 0 to 1, got {self.min_keep}")
 
     def target_madds(self, madds: int) -> int:
         """Multiply-adds to reach from a network that has `madds`."""
@@ -67,6 +76,13 @@ class DistilStep:
     weight: float = 7.0
     kind: Literal["distil"] = "distil"
 
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ConfigError(f"distil: epochs must be at least 1, got {self.epochs}")
+        for name in ("learning_rate", "weight"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"distil: {name} must be above 0, got {getattr(self, name)}")
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +101,12 @@ class QuantiseStep:
     n_images: int = 128
     reduce_range: bool | None = None
     kind: Literal["quantise"] = "quantise"
+
+    def __post_init__(self) -> None:
+        if self.n_images < MIN_IMAGES:
+            raise ConfigError(
+                f"quantise: n_images must be at least {MIN_IMAGES}, got {self.n_images}"
+            )
 
 
 Step = Annotated[PruneStep | DistilStep | QuantiseStep, Field(discriminator="kind")]
@@ -106,6 +128,7 @@ class Recipe:
     steps: tuple[Step, ...]
 
     def __post_init__(self) -> None:
+        require_folder_name(self.name)
         if not self.steps:
             raise ConfigError("steps: at least one is needed")
         if any(isinstance(step, QuantiseStep) for step in self.steps[:-1]):
@@ -132,7 +155,8 @@ def _recipe(path: Path) -> Recipe:
         raw = dict(read_yaml(path))
     except SpaceError as failure:
         raise ConfigError(str(failure)) from failure
-    for position, step in enumerate(raw.get("steps") or ()):
+    steps = raw.get("steps")
+    for position, step in enumerate(steps if isinstance(steps, list) else ()):
         if isinstance(step, dict) and isinstance(step.get("madds"), str):
             step["madds"] = parse_quantity(step["madds"], where=f"{path}: steps.{position}.madds")
     try:

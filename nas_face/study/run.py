@@ -16,13 +16,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 import filelock
 import optuna
 import torch
+from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
 
 from nas_face.arch.spec import ArchSpec
 from nas_face.arch.summary import summarise
@@ -32,18 +35,19 @@ from nas_face.errors import ConfigError
 from nas_face.nn import FaceModel
 from nas_face.search import SearchSettings, objective, run_search
 from nas_face.space import SearchSpace, load_space
-from nas_face.space.survey import Survey, survey
-from nas_face.study.config import StudyConfig, study_of
+from nas_face.space.survey import Survey, smallest, survey
+from nas_face.study.config import SPACE_FILE, StudyConfig, load_run_study, study_of
 from nas_face.study.evaluate import TrainAndVerify
 from nas_face.study.faces import StudyFaces, load_faces
+from nas_face.study.networks import STUDY_FILE
 from nas_face.train import EpochReport
 
 logger = logging.getLogger(__name__)
 
-STUDY_FILE = "study.json"
-SPACE_FILE = "space.yaml"
 STORAGE_FILE = "study.db"
 LOCK_FILE = "lock"
+_PARTIAL_STUDY_FILE = STUDY_FILE + ".partial"
+_FILES_AT_START = (LOCK_FILE, SPACE_FILE, STUDY_FILE, _PARTIAL_STUDY_FILE)
 REFERENCE_NETWORK = "mobilefacenet_128"
 REFERENCE_MS = "reference_ms"
 """User attribute of the study: latency of the reference network when the run began."""
@@ -71,52 +75,87 @@ class Run:
         Raises:
             ConfigError: it is not one.
         """
-        try:
-            raw = json.loads((folder / STUDY_FILE).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as failure:
-            raise ConfigError(
-                f"{folder}: not a run folder, {STUDY_FILE} cannot be read; "
-                "start one with: nas-face search STUDY.yaml"
-            ) from failure
-        raw["space"] = str(folder / SPACE_FILE)
-        config = study_of(raw, where=str(folder / STUDY_FILE))
+        config = load_run_study(folder)
         return Run(folder=folder, config=config, space=_space_of(config))
 
     @staticmethod
     def start(folder: Path, config: StudyConfig) -> "Run":
         """Make a run folder, or take up the one that is there.
 
+        A folder in which no search has begun yet, because the budget or the faces turned out wrong
+        first, is made anew.
+
         Raises:
             ConfigError: the folder holds something else, or a run of another study; the message
                 names the first difference.
         """
-        if (folder / STUDY_FILE).exists():
+        if folder.is_dir() and any(each.name not in _FILES_AT_START for each in folder.iterdir()):
+            if not (folder / STUDY_FILE).exists():
+                raise ConfigError(
+                    f"{folder}: not empty and not a run folder; choose another with --out"
+                )
             run = Run.open(folder)
             _require_same(folder, run.config, config)
             return Run(
                 folder=folder, config=_with_trials(run.config, config.trials), space=run.space
             )
-        if folder.exists() and any(each.name != LOCK_FILE for each in folder.iterdir()):
-            raise ConfigError(
-                f"{folder}: not empty and not a run folder; choose another with --out"
-            )
         space = _space_of(config)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SPACE_FILE).write_bytes(Path(config.space).read_bytes())
-        text = json.dumps(config.to_data(), indent=1) + "\n"
-        partial = folder / (STUDY_FILE + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, folder / STUDY_FILE)
-        return Run(folder=folder, config=config, space=space)
+        run = Run(folder=folder, config=config, space=space)
+        with run.locked():
+            (folder / SPACE_FILE).write_bytes(Path(config.space).read_bytes())
+            text = json.dumps(config.to_data(), indent=1) + "\n"
+            partial = folder / _PARTIAL_STUDY_FILE
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, folder / STUDY_FILE)
+        return run
 
     @property
     def storage_url(self) -> str:
         """Optuna's name for the storage, as its dashboard takes it."""
-        return f"sqlite:///{self.folder / STORAGE_FILE}"
+        path = str((self.folder / STORAGE_FILE).absolute())
+        return str(
+            URL.create("sqlite", database=path)
+        )  # escapes what a URL would take for its own
 
     def study(self) -> Study:
-        """The Optuna study, made if it is not there yet."""
-        return _open_study(self.storage_url, self.config.name, self.config.objectives)
+        """The Optuna study, made if it is not there yet.
+
+        Raises:
+            ConfigError: the storage is broken.
+        """
+        with self._naming_storage():
+            return _open_study(self.storage_url, self.config.name, self.config.objectives)
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials so far, those that found no architecture included.
+
+        Raises:
+            ConfigError: the storage is broken.
+        """
+        if not (self.folder / STORAGE_FILE).exists():
+            return []
+        with self._naming_storage():
+            return self.study().get_trials(deepcopy=False)
+
+    def _require_reachable(self, found: Survey) -> None:
+        """Say by how much the smallest design misses the budget, and which part is largest."""
+        budget = self.config.budget
+        spec = smallest(self.space, found.smallest, budget.excess).spec
+        missed = budget.checks(spec.cost())
+        if not missed:
+            return
+        name, value, limit = max(missed, key=lambda each: each[1] / each[2])
+        counted: Literal["madds", "params"] = (
+            "params" if name in ("params", "size_bytes") else "madds"
+        )
+        part, share = _largest_part(spec, counted)
+        raise ConfigError(
+            f"budget.max_{name}: nothing in {self.config.space} fits {limit:,}; the smallest "
+            f"design has {value:,} {name} ({value / limit:.2f} times the limit), {share:.0%} of "
+            f"its {counted} in {part}: raise the limit, lower input_size (now "
+            f"{spec.input_shape[1]}), or offer smaller options in {part}"
+        )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -155,7 +194,7 @@ class Run:
         """
         found = survey(self.space, self.config.budget.fits, seed=self.config.seed)
         if found.share_fitting == 0.0:
-            _require_reachable(self.config, found)
+            self._require_reachable(found)
         return found
 
     def search(
@@ -174,6 +213,7 @@ class Run:
 
         Raises:
             NasFaceError: several trials in a row failed.
+            ConfigError: the storage is broken or cannot be written.
         """
         torch.set_num_threads(self.config.threads)
         study = self.study()
@@ -181,7 +221,8 @@ class Run:
         timed = any(each.origin == "timed" for each in objectives)
         meter = self._meter() if timed else None
         if meter is not None and REFERENCE_MS not in study.user_attrs:
-            study.set_user_attr(REFERENCE_MS, meter.reference_ms)
+            with self._naming_storage():
+                study.set_user_attr(REFERENCE_MS, meter.reference_ms)
         evaluate = TrainAndVerify(
             config=self.config,
             faces=faces,
@@ -198,14 +239,14 @@ class Run:
             sampler=self.config.sampler,
             rungs=self.config.rungs,
         )
-        run_search(study, self.space, evaluate, settings, on_trial=on_trial)
+        with self._naming_storage():
+            run_search(study, self.space, evaluate, settings, on_trial=on_trial)
         return study
 
     def n_ended(self) -> int:
         """Candidates that are over and done with: complete, stopped or failed."""
         return sum(
-            "arch_id" in trial.user_attrs and trial.state.is_finished()
-            for trial in self.study().get_trials(deepcopy=False)
+            "arch_id" in trial.user_attrs and trial.state.is_finished() for trial in self.trials()
         )
 
     def trial(self, number: int) -> FrozenTrial:
@@ -214,11 +255,10 @@ class Run:
         Raises:
             ConfigError: there is none of that number, or it was stopped or failed.
         """
-        trials = self.study().get_trials(deepcopy=False)
+        trials = self.trials()
         if not 0 <= number < len(trials):
-            raise ConfigError(
-                f"{self.folder}: no trial {number}; there are 0 to {len(trials) - 1}"
-            )
+            known = f"there are 0 to {len(trials) - 1}" if trials else "there is none yet"
+            raise ConfigError(f"{self.folder}: no trial {number}; {known}")
         if trials[number].state != TrialState.COMPLETE:
             state = trials[number].state.name.lower()
             raise ConfigError(f"{self.folder}: trial {number} is {state}; choose a complete one")
@@ -235,6 +275,19 @@ class Run:
             BuildError: its folder is missing or broken.
         """
         return FaceModel.load(self.folder / "candidates" / trial.user_attrs["arch_id"])
+
+    @contextlib.contextmanager
+    def _naming_storage(self) -> Iterator[None]:
+        """Failures of the storage as one line that names the file."""
+        try:
+            yield
+        except (DBAPIError, StorageInternalError) as failure:
+            cause = failure if isinstance(failure, DBAPIError) else failure.__cause__
+            reason = cause.orig if isinstance(cause, DBAPIError) else failure
+            raise ConfigError(
+                f"{self.folder / STORAGE_FILE}: cannot be read or written ({reason}); put back a "
+                "copy of it, or choose another folder with --out"
+            ) from failure
 
     def _meter(self) -> LatencyMeter:
         size = self.space.input_shape[1]
@@ -302,23 +355,8 @@ def _flat(data: object, path: str = "") -> dict[str, object]:
     return flat
 
 
-def _require_reachable(config: StudyConfig, found: Survey) -> None:
-    """Say by how much the smallest design misses the budget, and which part is largest."""
-    spec = found.smallest.spec
-    missed = config.budget.checks(spec.cost())
-    if not missed:
-        return
-    name, value, limit = missed[0]
-    part, share = _largest_part(spec)
-    raise ConfigError(
-        f"budget.max_{name}: nothing in {config.space} fits {limit:,}; the smallest design has "
-        f"{value:,} {name} ({value / limit:.2f} times the limit), {share:.0%} of its madds in "
-        f"{part}: raise the limit, lower input_size (now {spec.input_shape[1]}), or offer smaller "
-        f"options in {part}"
-    )
-
-
-def _largest_part(spec: ArchSpec) -> tuple[str, float]:
+def _largest_part(spec: ArchSpec, counted: Literal["madds", "params"]) -> tuple[str, float]:
     rows = summarise(spec.lower(), spec.input).stages
-    largest = max(rows, key=lambda row: row.cost.madds)
-    return largest.name, largest.cost.madds / max(1, sum(row.cost.madds for row in rows))
+    counts = {row.name: row.cost.madds if counted == "madds" else row.cost.params for row in rows}
+    largest = max(counts, key=lambda name: counts[name])
+    return largest, counts[largest] / max(1, sum(counts.values()))

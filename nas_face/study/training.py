@@ -109,6 +109,7 @@ def train_network(job: TrainingJob, on_epoch: Callable[[EpochReport], None]) -> 
     Raises:
         TrainingDiverged: the loss stopped being finite.
     """
+    job.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made shows at once
     torch.set_num_threads(job.config.threads)
     seed = derive_seed(job.config.seed, "full", job.spec.arch_id)
     settings = job.config.full_training

@@ -23,7 +23,7 @@ def write_report(run: Run, front: Front) -> tuple[Path, Path, Path]:
     title = f"{run.config.name}: {run.space.name} under {run.config.budget}"
     plot_front(front, png, title=title)
     choices: dict[int, dict[str, object]] = {
-        trial.number: dict(trial.params) for trial in run.study().get_trials(deepcopy=False)
+        trial.number: dict(trial.params) for trial in run.trials()
     }
     note = (
         f"{front.n_trials} trials, {front.n_stopped} stopped at a rung, {front.n_failed} failed. "

@@ -19,7 +19,6 @@ EXTRA_COLUMNS = (
     "auc",
     "eer",
     "log_tar",
-    "separation",
     "test_accuracy",
     "test_accuracy_std",
     "test_auc",
@@ -75,7 +74,7 @@ def front_of(run: Run) -> Front:
     objectives = tuple(objective(name) for name in run.config.objectives)
     rows: list[dict[str, Any]] = []
     counts = {state: 0 for state in TrialState}
-    for trial in run.study().get_trials(deepcopy=False):
+    for trial in run.trials():
         if "arch_id" not in trial.user_attrs:
             continue  # cut off, or found nothing, before there was an architecture
         counts[trial.state] += 1

@@ -6,9 +6,11 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nas_face.errors import ConfigError
 from nas_face.search import Objective
 from nas_face.study.report.front import Front
 
+SUFFIXES = (".png", ".svg", ".pdf")
 GREY, BLUE, RED = "#b8bec6", "#1f5fbf", "#c8442c"
 
 
@@ -19,7 +21,12 @@ def plot_front(front: Front, path: Path, *, title: str) -> None:
         front: what to draw; an empty one gives empty panels.
         path: PNG, SVG or PDF file to write.
         title: above the picture.
+
+    Raises:
+        ConfigError: the file's name ends in something else.
     """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{path}: the name of a picture must end in {', '.join(SUFFIXES)}")
     trained = next(each for each in front.objectives if each.origin == "trained")
     others = [each for each in front.objectives if each is not trained]
     panels = others or [trained]
