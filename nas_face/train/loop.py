@@ -77,6 +77,9 @@ def train(
         raise DataError(f"training needs at least 2 identities, got {images.n_identities}")
     run = _Run(model, images, settings, seed)
     first = run.resume(checkpoint) if checkpoint is not None and checkpoint.exists() else 0
+    # Channels last trains 1.1 to 1.4 times as fast on a processor (measured on four networks of
+    # 5M to 72M multiply-adds, forward and backward, one thread).
+    lay_out_(model.module, torch.channels_last)
     model.module.train()
     for epoch in range(first, settings.epochs):
         report = _epoch(run, epoch, extra_loss)
@@ -85,9 +88,17 @@ def train(
         if on_epoch(report) is False:
             break
     model.module.eval()
+    lay_out_(model.module, torch.contiguous_format)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return model
+
+
+def lay_out_(module: nn.Module, memory_format: torch.memory_format) -> None:
+    """Put the filters of a module into a memory format; values stay the same."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=memory_format)
 
 
 class _Run:
@@ -162,7 +173,8 @@ def _epoch(run: _Run, epoch: int, extra_loss: ExtraLoss | None) -> EpochReport:
         step = epoch * run.steps_per_epoch + position
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(step, settings.epochs * run.steps_per_epoch, settings)
-        x = run.model.description.preprocessing.apply(batch).to(run.device)  # (B, 3, H, W)
+        x = run.model.description.preprocessing.apply(batch)  # (B, 3, H, W)
+        x = x.to(run.device, memory_format=torch.channels_last)
         embeddings = run.model.module(x)  # (B, D)
         loss: Tensor = run.classifier(embeddings, torch.from_numpy(labels).to(run.device))
         if extra_loss is not None:
