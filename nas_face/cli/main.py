@@ -1,6 +1,7 @@
 """Entry point: the commands together, and errors of the user's as one line."""
 
 import errno
+import io
 import logging
 import signal
 import sys
@@ -47,6 +48,8 @@ for command in (
 def main() -> None:
     """Entry point: errors of the user's end as one line, exit code 2; failed work, 1."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does by itself
     try:
         app()
     except NasFaceError as failure:

@@ -39,13 +39,14 @@ def search(
 ) -> None:
     """Search a space under a budget; run again, it goes on where it stopped."""
     from nas_face.shipped import find_file
-    from nas_face.study.config import load_study
-    from nas_face.study.report import front_of, write_report
-    from nas_face.study.run import Run
 
     path = find_file(study)
     if path is None:
         raise ConfigError(f"{study}: no such study file")
+    from nas_face.study.config import load_study
+    from nas_face.study.report import front_of, write_report
+    from nas_face.study.run import Run
+
     overrides: dict[str, Any] = {
         "trials": trials,
         "seed": seed,

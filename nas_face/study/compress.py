@@ -292,8 +292,8 @@ def _claim(
         differing = [key for key, value in record.items() if before.get(key) != value]
         if differing:
             raise ConfigError(
-                f"{out}: holds the results of another {differing[0]}; choose another folder "
-                "with --out, or delete this one"
+                f"{out}: holds the results of another compression ({differing[0]} changed); "
+                "choose another folder with --out, or delete this one"
             )
         return
     if out.exists() and any(each.name != _partial(path).name for each in out.iterdir()):

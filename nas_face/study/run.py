@@ -285,8 +285,9 @@ class Run:
             cause = failure if isinstance(failure, DBAPIError) else failure.__cause__
             reason = cause.orig if isinstance(cause, DBAPIError) else failure
             raise ConfigError(
-                f"{self.folder / STORAGE_FILE}: cannot be read or written ({reason}); put back a "
-                "copy of it, or choose another folder with --out"
+                f"{self.folder / STORAGE_FILE}: cannot be read or written ({reason}); if the disk "
+                "is "
+                "well, put back a copy of the file, or choose another folder with --out"
             ) from failure
 
     def _meter(self) -> LatencyMeter:
@@ -304,12 +305,13 @@ class Run:
 @functools.cache
 def _open_study(url: str, name: str, objectives: tuple[str, ...]) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name=name,
-        storage=url,
-        directions=[objective(each).direction for each in objectives],
-        load_if_exists=True,
-    )
+    storage = optuna.storages.RDBStorage(url)
+    try:
+        # First, because `create_study` writes, and a finished run may lie on a read-only disk.
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        directions = [objective(each).direction for each in objectives]
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
     with warnings.catch_warnings():
         # Naming the axes, for the dashboard, is marked experimental since Optuna 3.2.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -75,8 +75,8 @@ def front_of(run: Run) -> Front:
     rows: list[dict[str, Any]] = []
     counts = {state: 0 for state in TrialState}
     for trial in run.trials():
-        if "arch_id" not in trial.user_attrs:
-            continue  # cut off, or found nothing, before there was an architecture
+        if "arch_id" not in trial.user_attrs or not trial.state.is_finished():
+            continue  # under way; or cut off, or found nothing, before there was an architecture
         counts[trial.state] += 1
         if trial.state != TrialState.COMPLETE:
             continue

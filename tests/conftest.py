@@ -1,0 +1,57 @@
+"""What all tests share: one torch thread, and torch's own counters as the oracle of costs."""
+
+from collections.abc import Callable, Iterator
+
+import hypothesis
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas_face.arch.combinators import Layer
+from nas_face.arch.cost import Cost, Shape
+from nas_face.nn.build import build
+
+# On a busy machine a slow example says nothing about the code.
+hypothesis.settings.register_profile("no_deadline", deadline=None)
+hypothesis.settings.load_profile("no_deadline")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from more threads, and lose much where other processes
+    share the processor."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def torch_cost() -> Callable[[Layer, Shape], tuple[Shape, Cost]]:
+    """A function that builds a layer tree and has torch say its output shape, multiply-adds and
+    parameters; nothing is computed, so that any size is free."""
+
+    def measure(layer: Layer, x: Shape) -> tuple[Shape, Cost]:
+        with torch.device("meta"):
+            module = build(layer, x)
+            image = torch.empty(1, *x)
+        counter = FlopCounterMode(display=False)
+        with counter:
+            y = module.eval()(image)
+        params = sum(each.numel() for each in module.parameters())
+        flops = counter.get_total_flops()
+        shape = Shape(*y.shape[1:], *(1,) * (4 - y.ndim))
+        return shape, Cost(madds=flops // 2, params=params, folded_params=_folded(module))
+
+    return measure
+
+
+def _folded(module: nn.Module) -> int:
+    """Parameters left when every normalisation is one bias a channel."""
+    norms = [
+        each for each in module.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)
+    ]
+    return sum(each.numel() for each in module.parameters()) - sum(
+        each.weight.numel() for each in norms
+    )

@@ -1,0 +1,345 @@
+"""The loop: seeds, failures, rungs, and ending as if nothing had interrupted it."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import Trial, TrialState
+from search_checks import (
+    SAMPLERS,
+    designs_of_tiny,
+    evaluate,
+    history,
+    made_up,
+    new_study,
+    search,
+    seed_of,
+    settings,
+    shipped_space,
+    tiny_space,
+)
+
+from nas_face.errors import NasFaceError
+from nas_face.search import Budget, Rungs, TrialStopped, run_search
+from nas_face.search.loop import FAILURE, METRICS, STOPPED
+from nas_face.search.sampler import ARCH_ID
+from nas_face.space.survey import survey
+
+SPACE = shipped_space()
+WALL = int(
+    survey(SPACE, lambda cost: True, seed=0, n_samples=100).quantile(lambda cost: cost.madds, 0.3)
+)
+every_sampler = pytest.mark.parametrize("name", SAMPLERS)
+
+
+BOOM = ValueError("boom")
+
+
+def failing_at(numbers, error=BOOM):
+    """An evaluation that raises at some of its calls, counted from 0."""
+    calls = []
+
+    def run(spec, *, seed, report):
+        calls.append(spec)
+        if len(calls) - 1 in numbers:
+            raise error
+        return evaluate(spec, seed=seed, report=report)
+
+    run.calls = calls
+    return run
+
+
+def test_values_metrics_and_seeds():
+    seeds = {}
+
+    def run(spec, *, seed, report):
+        seeds[spec.arch_id] = seed
+        return {"score": 0.25, "beside": 3.0}
+
+    study = search(SPACE, settings(n_trials=4), run)
+    for trial in study.trials:
+        spec = SPACE.decode(trial.params)
+        cost = spec.cost()
+        assert trial.state == TrialState.COMPLETE
+        assert trial.values == [0.25, cost.madds]
+        assert seeds[spec.arch_id] == seed_of(spec)
+        metrics = trial.user_attrs[METRICS]
+        assert metrics.pop("wall_s") >= 0
+        assert metrics == {
+            "score": 0.25,
+            "beside": 3.0,
+            "madds": cost.madds,
+            "params": cost.params,
+            "peak_activations": cost.peak_activations,
+            "size_bytes": 4 * cost.folded_params,
+        }
+
+
+def test_nothing_is_evaluated_twice_once_complete():
+    study = search(SPACE, settings(n_trials=6))
+    before = history(study)
+
+    def forbidden(spec, *, seed, report):
+        raise AssertionError("evaluated again")
+
+    told = []
+    run_search(study, SPACE, forbidden, settings(n_trials=6), on_trial=told.append)
+    run_search(study, SPACE, forbidden, settings(n_trials=3))
+    assert history(study) == before
+    assert told == []
+
+
+@every_sampler
+def test_more_trials_later_are_those_of_one_long_run(name):
+    whole = search(SPACE, settings(n_trials=20, sampler=name))
+    parts = search(SPACE, settings(n_trials=8, sampler=name))
+    run_search(parts, SPACE, evaluate, settings(n_trials=20, sampler=name))
+    assert history(parts) == history(whole)
+
+
+def test_on_trial_is_told_of_every_trial_in_order():
+    told = []
+    run = failing_at({1})
+    study = search(SPACE, settings(n_trials=4), run, on_trial=told.append)
+    assert [trial.number for trial in told] == [0, 1, 2, 3]
+    assert [trial.state for trial in told] == [trial.state for trial in study.trials]
+
+
+@every_sampler
+@pytest.mark.parametrize("at", [0, 7, 14])
+def test_an_interrupted_search_ends_as_an_uninterrupted_one(name, at):
+    how = settings(n_trials=15, sampler=name, budget=Budget(max_madds=WALL))
+    study = new_study()
+    with pytest.raises(KeyboardInterrupt):
+        run_search(study, SPACE, failing_at({at}, KeyboardInterrupt()), how)
+    assert study.trials[-1].state == TrialState.RUNNING
+    run_search(study, SPACE, evaluate, how)
+    assert history(study) == history(search(SPACE, how))
+    assert [trial.number for trial in study.trials] == list(range(15))
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+
+
+@every_sampler
+def test_an_interruption_while_proposing_changes_nothing(name, monkeypatch):
+    """The process dies between opening a trial and knowing its architecture."""
+    how = settings(n_trials=15, sampler=name, budget=Budget(max_madds=WALL))
+    study = new_study()
+    suggest = Trial.suggest_categorical
+    calls = []
+
+    def dying(self, path, labels):
+        calls.append(path)
+        if self.number == 9 and len(calls) % 5 == 0:
+            raise KeyboardInterrupt
+        return suggest(self, path, labels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "suggest_categorical", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(study, SPACE, evaluate, how)
+    run_search(study, SPACE, evaluate, how)
+    assert history(study) == history(search(SPACE, how))
+    stubs = [trial for trial in study.trials if ARCH_ID not in trial.user_attrs]
+    assert [stub.state for stub in stubs] == [TrialState.FAIL]
+
+
+KILLED = """
+import os, signal, sys
+import optuna
+from search_checks import evaluate, new_study, settings, shipped_space
+from nas_face.search import run_search
+
+def run(spec, *, seed, report):
+    run.calls += 1
+    if run.calls == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return evaluate(spec, seed=seed, report=report)
+
+run.calls = 0
+study = new_study(storage=sys.argv[1], study_name="s")
+run_search(study, shipped_space(), run, settings(sampler="nsga2"))
+"""
+
+
+def test_a_killed_process_loses_nothing(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'journal.db'}"
+    result = subprocess.run(
+        [sys.executable, "-c", KILLED, storage],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    study = optuna.load_study(study_name="s", storage=storage)
+    assert [trial.state for trial in study.trials[4:]] == [TrialState.RUNNING]
+    run_search(study, SPACE, evaluate, settings(sampler="nsga2"))
+    assert history(study) == history(search(SPACE, settings(sampler="nsga2")))
+
+
+def test_a_failure_is_recorded_and_the_search_goes_on():
+    study = search(SPACE, settings(n_trials=5), failing_at({2}, ValueError("two\nlines")))
+    states = [trial.state for trial in study.trials]
+    assert states.count(TrialState.COMPLETE) == 4
+    failed = study.trials[2]
+    assert failed.state == TrialState.FAIL
+    assert failed.user_attrs[FAILURE] == "ValueError: two lines"
+    assert METRICS not in failed.user_attrs
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError(), "RuntimeError: RuntimeError"),
+        (KeyError("k"), "KeyError: 'k'"),
+        (MemoryError("x" * 900), "MemoryError: " + "x" * 487),
+    ],
+)
+def test_the_reason_is_one_short_line(error, reason):
+    study = search(SPACE, settings(n_trials=2), failing_at({0}, error))
+    assert study.trials[0].user_attrs[FAILURE] == reason
+
+
+@pytest.mark.parametrize(
+    ("measured", "reason"),
+    [
+        ({}, "MetricError: no value for the objective score"),
+        ({"score": float("nan")}, "MetricError: the objective score is not a number"),
+    ],
+)
+def test_a_value_that_is_missing_or_no_number_is_a_failure(measured, reason):
+    calls = []
+
+    def run(spec, *, seed, report):
+        calls.append(spec)
+        return measured if len(calls) == 1 else evaluate(spec, seed=seed, report=report)
+
+    study = search(SPACE, settings(n_trials=2), run)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert study.trials[0].user_attrs[FAILURE] == reason
+
+
+def test_five_failures_in_a_row_end_the_search():
+    run = failing_at(range(3, 100))
+    with pytest.raises(NasFaceError, match="5 trials in a row failed; the last: ValueError: boom"):
+        search(SPACE, settings(n_trials=50), run)
+    assert len(run.calls) == 8
+
+
+def test_failures_that_are_not_in_a_row_do_not():
+    run = failing_at({0, 1, 2, 3, 5, 6, 7, 8, 10})
+    study = search(SPACE, settings(n_trials=12), run)
+    assert len(study.trials) == 12
+
+
+def test_an_architecture_that_failed_is_not_tried_again():
+    run = failing_at({0, 4, 6})
+    search(tiny_space(), settings(n_trials=12), run)
+    assert len({spec.arch_id for spec in run.calls}) == len(run.calls) == 12
+
+
+def test_a_space_that_is_used_up_ends_the_search(caplog):
+    with caplog.at_level(logging.WARNING, logger="nas_face.search.loop"):
+        study = search(tiny_space(), settings(n_trials=50))
+    found = [trial.user_attrs[ARCH_ID] for trial in study.trials if trial.values]
+    assert len(found) == 12
+    assert set(found) == {design.spec.arch_id for design in designs_of_tiny()}
+    assert "no design is left" in caplog.text
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.FAIL}
+    run_search(study, tiny_space(), failing_at(range(100)), settings(n_trials=50))
+    assert sum(trial.state == TrialState.COMPLETE for trial in study.trials) == 12
+
+
+def in_rungs(spec, *, seed, report):
+    """Three epochs; the score grows, and the ranking may stop it."""
+    for epoch in (1, 2, 3):
+        if not report(epoch, {"score": made_up(spec, seed) * epoch, "loss": 1 / epoch}):
+            raise TrialStopped
+    return {"score": made_up(spec, seed) * 3}
+
+
+RUNGS = Rungs(epochs=(1, 2), keep=0.5, n_warmup=3)
+
+
+def test_trials_are_stopped_as_the_ranking_says():
+    study = search(SPACE, settings(n_trials=25, rungs=RUNGS), in_rungs)
+    states = [trial.state for trial in study.trials]
+    assert {TrialState.COMPLETE, TrialState.PRUNED} == set(states)
+    reached = {1: [], 2: []}
+    for trial in study.trials:
+        spec = SPACE.decode(trial.params)
+        score, madds = made_up(spec, seed_of(spec)), spec.cost().madds
+        stopped = None
+        for epoch in (1, 2):
+            values = [-score * epoch, madds]
+            goes_on = RUNGS.promotes(values, reached[epoch])
+            reached[epoch].append(values)
+            assert trial.user_attrs[f"rung{epoch}"] == values
+            if not goes_on:
+                stopped = epoch
+                break
+        assert trial.user_attrs.get(STOPPED) == stopped
+        assert (trial.state == TrialState.PRUNED) is (stopped is not None)
+
+
+def test_a_stopped_trial_keeps_what_was_measured_and_has_no_values():
+    study = search(SPACE, settings(n_trials=25, rungs=RUNGS), in_rungs)
+    stopped = next(trial for trial in study.trials if trial.state == TrialState.PRUNED)
+    epoch = stopped.user_attrs[STOPPED]
+    spec = SPACE.decode(stopped.params)
+    metrics = stopped.user_attrs[METRICS]
+    assert metrics["score"] == made_up(spec, seed_of(spec)) * epoch
+    assert metrics["loss"] == 1 / epoch
+    assert metrics["madds"] == spec.cost().madds
+
+
+def test_reports_between_rungs_change_nothing():
+    def chatty(spec, *, seed, report):
+        assert report(7, {})  # no rung there, so nothing is asked for
+        return evaluate(spec, seed=seed, report=report)
+
+    study = search(SPACE, settings(n_trials=6, rungs=RUNGS), chatty)
+    assert history(study) == history(search(SPACE, settings(n_trials=6)))
+
+
+def dying_at(arch_id, rung):
+    """Three epochs in rungs; the process ends right after one report of one architecture."""
+
+    def run(spec, *, seed, report):
+        def report_and_die(epoch, values):
+            answer = report(epoch, values)
+            if (spec.arch_id, epoch) == (arch_id, rung):
+                raise KeyboardInterrupt
+            return answer
+
+        return in_rungs(spec, seed=seed, report=report_and_die)
+
+    return run
+
+
+@every_sampler
+@pytest.mark.parametrize("rung", [1, 2])
+def test_an_interruption_in_a_rung_changes_nothing(name, rung):
+    """Rungs compare a trial with those before it, not with what it reported itself before."""
+    how = settings(n_trials=18, sampler=name, rungs=RUNGS)
+    whole = search(SPACE, how, in_rungs)
+    reached = [trial for trial in whole.trials[3:] if f"rung{rung}" in trial.user_attrs]
+    for trial in reached[:5]:
+        study = new_study()
+        with pytest.raises(KeyboardInterrupt):
+            run_search(study, SPACE, dying_at(trial.user_attrs[ARCH_ID], rung), how)
+        run_search(study, SPACE, in_rungs, how)
+        assert history(study) == history(whole)
+
+
+def test_a_rung_without_a_value_is_a_failure():
+    def silent(spec, *, seed, report):
+        report(1, {})
+        return evaluate(spec, seed=seed, report=report)
+
+    with pytest.raises(NasFaceError, match="MetricError: no value for the objective score"):
+        search(SPACE, settings(rungs=RUNGS), silent)

@@ -1,0 +1,239 @@
+"""A recipe carried out: files, costs, parity by ONNX Runtime itself, and taking it up again."""
+
+import contextlib
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from tiny_study import TRAINING
+
+from nas_face.data import all_pairs, load_orl
+from nas_face.errors import CompressionError, ConfigError
+from nas_face.nn import FaceModel
+from nas_face.study.compress import CompressionFaces, compress
+from nas_face.study.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
+from nas_face.train import TrainSettings
+
+RECIPE = Recipe(
+    name="small",
+    steps=(
+        PruneStep(share=0.6, round_to=4),
+        DistilStep(epochs=1, learning_rate=0.05),
+        QuantiseStep(n_images=16),
+    ),
+)
+
+
+@contextlib.contextmanager
+def no_bar(n_epochs):
+    yield lambda report: None
+
+
+@pytest.fixture(scope="module")
+def faces(finished):
+    found = finished.faces()
+    return CompressionFaces(train=found.split.train, pairs=found.test_pairs)
+
+
+@pytest.fixture(scope="module")
+def model(finished):
+    """The widest candidate of the run."""
+    complete = [trial for trial in finished.trials() if trial.values]
+    return finished.model(max(complete, key=lambda trial: trial.values[1]))
+
+
+@pytest.fixture(scope="module")
+def carry_out(faces):
+    def carry_out(model, out, recipe=RECIPE, faces=faces, seed=0, **training):
+        settings = TrainSettings(**{**TRAINING, **training})
+        return compress(model, recipe, faces, out, training=settings, seed=seed, epochs=no_bar)
+
+    return carry_out
+
+
+@pytest.fixture(scope="module")
+def done(carry_out, model, tmp_path_factory):
+    """Folder and rows of the recipe; not to be changed."""
+    out = tmp_path_factory.mktemp("compressed") / "out"
+    return out, carry_out(model, out)
+
+
+@pytest.fixture
+def again(done, tmp_path):
+    shutil.copytree(done[0], tmp_path / "out")
+    return tmp_path / "out"
+
+
+def onnx_embeddings(path, images):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    x = images.transpose(0, 3, 1, 2).astype(np.float32)
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+def torch_embeddings(model, images):
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 127.5
+    with torch.inference_mode():
+        return model.module.eval()(x).numpy()
+
+
+def cosines(a, b):
+    return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def stamps(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_files_that_ship(done):
+    out, _ = done
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "model.json",
+        "weights.safetensors",
+        "model.onnx",
+        "model.int8.onnx",
+        "compression.json",
+        "recipe.json",
+        "steps",
+    }
+    steps = {path.name for path in (out / "steps").iterdir()}
+    assert steps == {"0-original", "1-prune", "2-distil", "3-quantise"}
+    assert not list(out.rglob("*.partial"))
+
+
+def test_costs_and_sizes(done, model):
+    out, rows = done
+    before = model.description.cost
+    assert rows[0].madds == before.madds
+    assert rows[1].madds <= 0.6 * before.madds
+    shipped = FaceModel.load(out).description
+    for row in rows[1:]:
+        assert row.madds == shipped.cost.madds
+        assert row.params == shipped.cost.params < before.params
+    assert rows[3].size_bytes == (out / "model.int8.onnx").stat().st_size
+    assert shipped.embedding_size == model.description.embedding_size
+
+
+def test_table_is_what_was_returned(done):
+    out, rows = done
+    table = json.loads((out / "compression.json").read_text(encoding="utf-8"))
+    assert [row["accuracy"] for row in table] == [row.accuracy for row in rows]
+    assert [row["step"].split(" (")[0] for row in table] == [
+        "original",
+        "1 prune",
+        "2 distil",
+        "3 quantise",
+    ]
+
+
+@pytest.mark.parametrize("folder", ["steps/0-original", "steps/1-prune", "steps/2-distil", "."])
+def test_onnx_agrees_with_torch_on_real_faces(folder, done, model):
+    images = load_orl(32, 32).batch(np.arange(0, 400, 7))
+    place = done[0] / folder
+    source = model if folder.endswith("original") else FaceModel.load(place)
+    agreement = cosines(
+        onnx_embeddings(place / "model.onnx", images), torch_embeddings(source, images)
+    )
+    assert agreement.min() > 0.9999
+
+
+def test_int8_file_is_near_the_float_one_and_as_near_as_said(done):
+    out, rows = done
+    images = load_orl(32, 32).batch(np.arange(0, 400, 7))
+    agreement = cosines(
+        onnx_embeddings(out / "model.int8.onnx", images),
+        onnx_embeddings(out / "model.onnx", images),
+    )
+    assert agreement.mean() > 0.9
+    assert rows[3].cosine <= 1
+
+
+def test_pruning_alone_and_distillation_are_on_record(done):
+    lineage = FaceModel.load(done[0]).description.lineage
+    assert "compressed by recipe small" in lineage[-1]
+    assert any(line.startswith("distilled 1 epochs") for line in lineage)
+
+
+def test_finished_steps_are_taken_as_they_are(again, done, carry_out, model):
+    before = stamps(again / "steps")
+    assert carry_out(model, again) == done[1]
+    assert stamps(again / "steps") == before
+
+
+@pytest.mark.parametrize("lost", [["3-quantise"], ["2-distil", "3-quantise"]])
+def test_lost_steps_are_done_again_to_the_same_weights(lost, again, done, carry_out, model):
+    for name in lost:
+        shutil.rmtree(again / "steps" / name)
+    kept = stamps(again / "steps")
+    rows = carry_out(model, again)
+    assert [row.accuracy for row in rows] == [row.accuracy for row in done[1]]
+    assert kept.items() <= stamps(again / "steps").items()
+    for name in ("weights.safetensors", "model.onnx", "model.int8.onnx"):
+        assert (again / name).read_bytes() == (done[0] / name).read_bytes()
+
+
+def test_step_cut_off_before_its_result_is_finished(again, done, carry_out, model):
+    (again / "steps" / "2-distil" / "result.json").unlink()
+    shutil.rmtree(again / "steps" / "3-quantise")
+    rows = carry_out(model, again)
+    assert [row.accuracy for row in rows] == [row.accuracy for row in done[1]]
+    assert (again / "weights.safetensors").read_bytes() == (
+        done[0] / "weights.safetensors"
+    ).read_bytes()
+
+
+def test_folder_of_another_compression_is_refused(again, carry_out, model, faces):
+    other_recipe = replace(RECIPE, steps=(PruneStep(share=0.7), *RECIPE.steps[1:]))
+    other_model = model.noting("changed")
+    other_pairs = replace(faces, pairs=all_pairs(faces.train, max_impostors_per_genuine=1, seed=0))
+    refused = (
+        ("model", {"model": other_model}),
+        ("recipe", {"recipe": other_recipe}),
+        ("training", {"scale": 8.0}),
+        ("faces", {"faces": other_pairs}),
+        ("seed", {"seed": 1}),
+    )
+    before = stamps(again)
+    for what, change in refused:
+        with pytest.raises(ConfigError, match=rf"another compression \({what} changed\)"):
+            carry_out(**{"model": model, "out": again, **change})
+    assert stamps(again) == before
+
+
+def test_folder_of_something_else_is_refused(carry_out, model, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match="not empty and not of a compression"):
+        carry_out(model, tmp_path)
+
+
+def test_start_that_was_cut_off_is_begun_again(carry_out, model, tmp_path):
+    (tmp_path / "recipe.json.partial").touch()
+    rows = carry_out(model, tmp_path, recipe=Recipe(name="r", steps=(PruneStep(share=0.9),)))
+    assert len(rows) == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"step": "x"}'])
+def test_broken_result_is_named(text, again, carry_out, model):
+    (again / "steps" / "1-prune" / "result.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"1-prune/result\.json: .*delete"):
+        carry_out(model, again)
+
+
+def test_target_out_of_reach_is_named(carry_out, model, tmp_path):
+    recipe = Recipe(name="r", steps=(PruneStep(madds=10),))
+    with pytest.raises(
+        CompressionError, match=r"target_madds=10 cannot be reached: .* has [\d,]+"
+    ):
+        carry_out(model, tmp_path / "out", recipe=recipe)
+
+
+def test_recipe_without_quantisation_ships_float_only(carry_out, model, tmp_path):
+    out = tmp_path / "out"
+    carry_out(model, out, recipe=Recipe(name="r", steps=(PruneStep(share=0.8),)))
+    assert (out / "model.onnx").exists()
+    assert not (out / "model.int8.onnx").exists()
+    assert FaceModel.load(out).description.cost.madds <= 0.8 * model.description.cost.madds
