@@ -8,13 +8,14 @@
     |-- BuildError           a layer tree and a set of weights do not fit together
     |-- DataError            faces are missing, broken or too few
     |-- MetricError          a metric is asked of scores that cannot support it
+    |-- SearchFailed         trial after trial failed
     |-- TrainingDiverged     a loss or an embedding stopped being finite
     |-- CompressionError     a pruning, distillation or quantisation step cannot be carried out
     `-- DeployError          an exported file does not run, or does not agree with its source
 
 Each message says where, the rule, what was found, and what to do. The command line prints it as
-one line and exits with code 2 (misuse) or 1 (the work itself failed: `TrainingDiverged` and
-`DeployError`).
+one line and exits with code 2 (misuse) or 1 (the work itself failed: `SearchFailed`,
+`TrainingDiverged` and `DeployError`).
 """
 
 import difflib
@@ -51,6 +52,10 @@ class DataError(NasFaceError):
 
 class MetricError(NasFaceError):
     """A metric is asked of scores that cannot support it."""
+
+
+class SearchFailed(NasFaceError):
+    """Trial after trial failed."""
 
 
 class TrainingDiverged(NasFaceError):

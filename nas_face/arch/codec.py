@@ -57,7 +57,13 @@ def from_data(kind: type[T], data: Any, *, where: str, error: type[NasFaceError]
             or the dataclass refuses it.
     """
     try:
-        value: T = _adapter(cast(Any, kind)).validate_json(json.dumps(data), strict=True)
+        text = json.dumps(data)
+    except (TypeError, ValueError, RecursionError) as failure:
+        raise error(
+            f"{where}: holds something that is no number, word, list or mapping ({failure})"
+        ) from failure
+    try:
+        value: T = _adapter(cast(Any, kind)).validate_json(text, strict=True)
         return value
     except ValidationError as failure:
         raise error(f"{where}: {first_problem(failure)}") from failure

@@ -11,7 +11,7 @@ import typer
 
 from nas_face import __version__
 from nas_face.cli import models, networks, runs
-from nas_face.errors import DeployError, NasFaceError, TrainingDiverged
+from nas_face.errors import DeployError, NasFaceError, SearchFailed, TrainingDiverged
 
 INTERRUPTED = 128 + signal.SIGINT
 WRONG_PATH = (
@@ -24,6 +24,8 @@ WRONG_PATH = (
     errno.EPERM,
     errno.EROFS,
 )
+
+WORK_FAILED = (SearchFailed, TrainingDiverged, DeployError)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,7 +56,7 @@ def main() -> None:
         app()
     except NasFaceError as failure:
         print(f"nas-face: {failure}", file=sys.stderr)
-        sys.exit(1 if isinstance(failure, TrainingDiverged | DeployError) else 2)
+        sys.exit(1 if isinstance(failure, WORK_FAILED) else 2)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # Typer's answer to Ctrl-C
             print("nas-face: interrupted; run the same command to go on", file=sys.stderr)

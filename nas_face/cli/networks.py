@@ -9,8 +9,9 @@ from nas_face.cli.console import JsonFlag, print_json, results
 
 def cost(
     network: Annotated[
-        str, typer.Argument(metavar="NETWORK", help="Zoo name, spec.json or model folder.")
+        str, typer.Argument(metavar="NETWORK", help="Zoo name, spec.json, model or run folder.")
     ],
+    trial: Annotated[int | None, typer.Option(help="Trial, where NETWORK is a run.")] = None,
     blocks: Annotated[bool, typer.Option("--blocks", help="By block instead of stage.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -18,7 +19,7 @@ def cost(
     from nas_face.arch.summary import summarise
     from nas_face.study.networks import layers_of
 
-    tree, x = layers_of(network)
+    tree, x = layers_of(network, trial)
     summary = summarise(tree, x)
     if as_json:
         rows = summary.blocks if blocks else summary.stages

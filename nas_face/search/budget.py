@@ -7,6 +7,7 @@ from typing import ClassVar, final
 from nas_face.arch.cost import Cost
 from nas_face.errors import ConfigError
 
+MAX_LENGTH = 30  # characters of a figure; longer ones are beyond any computer
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -87,6 +88,8 @@ def parse_quantity(text: str, *, where: str) -> int:
         raise ConfigError(
             f"{where}: expected a figure such as 150M, 1.2G or 150000000, got {text!r}"
         )
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(f"{where}: too large, got a figure of {len(text)} characters")
     number = float(match[1].replace("_", "").replace(",", ""))
     value = round(number * SUFFIXES[match[2].lower()])
     if value < 1:

@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas_face.arch.spec import ArchSpec
-from nas_face.errors import MetricError, NasFaceError
+from nas_face.errors import MetricError, SearchFailed
 from nas_face.search.budget import Budget
 from nas_face.search.objectives import Objective
 from nas_face.search.rungs import Rungs
@@ -101,7 +101,7 @@ def run_search(
         on_trial: called with every trial that ended in this sitting.
 
     Raises:
-        NasFaceError: several trials in a row failed; the last reason is given.
+        SearchFailed: several trials in a row failed; the last reason is given.
     """
     failures = 0
     for trial in _unfinished(study):
@@ -122,7 +122,7 @@ def run_search(
         failures = failures + 1 if ended.state == TrialState.FAIL else 0
         if failures >= MAX_FAILURES_IN_A_ROW:
             reason = ended.user_attrs.get(FAILURE, "unknown")
-            raise NasFaceError(f"{failures} trials in a row failed; the last: {reason}")
+            raise SearchFailed(f"{failures} trials in a row failed; the last: {reason}")
 
 
 def values_of(

@@ -20,6 +20,8 @@ SamplerName = Literal["nsga2", "nsga3", "tpe", "random"]
 ARCH_ID = "arch_id"
 """User attribute of a trial that holds the identity of its architecture."""
 
+N_STARTUP = 12
+N_SPREAD = 48
 N_PROPOSALS = 16
 N_REPAIRS = 400
 
@@ -36,9 +38,9 @@ def inner_sampler(name: SamplerName, seed: int) -> BaseSampler:
         seed: of its draws.
     """
     makers: dict[SamplerName, Callable[[], BaseSampler]] = {
-        "nsga2": lambda: NSGAIISampler(population_size=12, seed=seed),
-        "nsga3": lambda: NSGAIIISampler(population_size=12, seed=seed),
-        "tpe": lambda: TPESampler(n_startup_trials=12, seed=seed),
+        "nsga2": lambda: NSGAIISampler(population_size=N_STARTUP, seed=seed),
+        "nsga3": lambda: NSGAIIISampler(population_size=N_STARTUP, seed=seed),
+        "tpe": lambda: TPESampler(n_startup_trials=N_STARTUP, seed=seed),
         "random": lambda: RandomSampler(seed=seed),
     }
     with warnings.catch_warnings():
@@ -50,7 +52,9 @@ def inner_sampler(name: SamplerName, seed: int) -> BaseSampler:
 class BudgetedSampler(BaseSampler):
     """Proposes designs of a space that fit a budget and were not proposed before in the study.
 
-    The inner sampler proposes; a design over the budget is walked down by single changes that
+    The first designs are spread evenly over the logarithm of multiply-adds, from the smallest
+    drawn up to the wall: drawn evenly over the choices, most would crowd below it. After that the
+    inner sampler proposes; a design over the budget is walked down by single changes that
     bring it closer, and a design that the study has seen is changed until it is new. Both cost
     microseconds to milliseconds, against the seconds to hours of a training. Trials must carry
     their architecture's identity in the user attribute `arch_id`.
@@ -59,13 +63,23 @@ class BudgetedSampler(BaseSampler):
         space: the space.
         budget: the walls.
         inner: any of Optuna's samplers, multi-objective where the study is.
-        seed: of the repairs.
+        seed: of the repairs and of the first designs.
+        n_startup: how many designs are spread before the inner sampler is asked.
     """
 
-    def __init__(self, space: SearchSpace, budget: Budget, inner: BaseSampler, seed: int) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        budget: Budget,
+        inner: BaseSampler,
+        seed: int,
+        *,
+        n_startup: int = N_STARTUP,
+    ) -> None:
         self._space = space
         self._budget = budget
         self._inner = inner
+        self._n_startup = n_startup
         self._rng = np.random.default_rng(seed)
         self._distributions: dict[str, BaseDistribution] = {
             path: CategoricalDistribution(choice.labels)
@@ -91,6 +105,10 @@ class BudgetedSampler(BaseSampler):
             for past in study.get_trials(deepcopy=False)
             if ARCH_ID in past.user_attrs and past.number != trial.number
         }
+        if len(seen) < self._n_startup:
+            spread = self._spread(seen)
+            if spread is not None:
+                return dict(spread.choices)
         proposals = [
             lambda: self._space.propose(self._ask_inner(study, trial)) for _ in range(N_PROPOSALS)
         ]
@@ -132,6 +150,16 @@ class BudgetedSampler(BaseSampler):
         self._inner.reseed_rng()
         self._rng = np.random.default_rng()
 
+    def _spread(self, seen: set[str]) -> Design | None:
+        """A new design near this turn's multiply-adds, or none if nothing that was drawn fits."""
+        drawn = (self._repair(self._space.sample(self._rng), seen) for _ in range(N_SPREAD))
+        fitting = [design for design in drawn if design is not None]
+        if not fitting:
+            return None
+        logs = np.log([design.spec.cost().madds for design in fitting])
+        wanted = logs.min() + _van_der_corput(len(seen) + 1) * (logs.max() - logs.min())
+        return fitting[int(np.abs(logs - wanted).argmin())]
+
     def _ask_inner(self, study: Study, trial: FrozenTrial) -> Callable[[str, Choice], Label]:
         relative_space = self._inner.infer_relative_search_space(study, trial)
         relative = self._inner.sample_relative(study, trial, relative_space)
@@ -158,3 +186,12 @@ class BudgetedSampler(BaseSampler):
             if other_excess < excess or other_excess == 0.0:
                 design, excess = other, other_excess
         return None
+
+
+def _van_der_corput(turn: int) -> float:
+    """Binary digits of `turn` mirrored behind the point: 1/2, 1/4, 3/4, 1/8, ... for 1, 2, 3, 4.
+
+    Each new number lies in the widest gap that the earlier ones left.
+    """
+    digits = bin(turn)[2:][::-1]
+    return int(digits, 2) / float(2 ** len(digits))

@@ -39,15 +39,35 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         SpaceError: it cannot be read or holds something else.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as failure:
         raise SpaceError(f"{path}: cannot be read ({failure.strerror})") from failure
+    except RecursionError as failure:
+        raise SpaceError(f"{path}: nested too deeply") from failure
     except (UnicodeDecodeError, yaml.YAMLError) as failure:
         reason = " ".join(str(failure).split())
         raise SpaceError(f"{path}: not valid YAML ({reason})") from failure
     if not isinstance(raw, dict):
         raise SpaceError(f"{path}: expected a mapping of keys, got {type(raw).__name__}")
     return raw
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader, but a key that is given twice is an error and not a silent overwrite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Mapping of a node.
+
+        Raises:
+            YAMLError: a key is given twice.
+        """
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
 
 
 def _space(raw: Mapping[str, Any]) -> SearchSpace:

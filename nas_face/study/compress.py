@@ -32,6 +32,7 @@ from nas_face.deploy import (
 )
 from nas_face.errors import ConfigError
 from nas_face.nn import FaceModel
+from nas_face.nn.model import MODEL_FILE
 from nas_face.search import derive_seed
 from nas_face.study.evaluate import verify_on
 from nas_face.study.faces import sample_images
@@ -141,13 +142,13 @@ def compress(
                     _quantise(current, step, name, folder, faces, crops, original, seed)
                 )
             case PruneStep() | DistilStep():
-                if not (folder / RESULT_FILE).exists():
+                if (folder / MODEL_FILE).exists():  # written last, so the folder is whole
+                    current = FaceModel.load(folder)
+                else:
                     current = _transform(
                         current, model, step, faces, folder, training, seed, epochs
                     )
                     current.save(folder)
-                else:
-                    current = FaceModel.load(folder)
                 results.append(_file_step(current, name, folder, faces.pairs, crops, original))
     _publish(out, current, recipe)
     text = json.dumps([asdict(result) for result in results], indent=1) + "\n"

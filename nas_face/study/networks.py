@@ -16,14 +16,23 @@ MODEL_FILE = "model.json"
 STUDY_FILE = "study.json"
 
 
-def layers_of(name: str) -> tuple[Sequence, Shape]:
-    """Layer tree and input shape of a zoo network, a spec file or a model folder.
+def layers_of(name: str, trial: int | None = None) -> tuple[Sequence, Shape]:
+    """Layer tree and input shape of a zoo network, a spec file, a model folder or a trial of a
+    run.
 
     Raises:
         ConfigError: it is none of these.
         NasFaceError: the file is malformed.
     """
     path = Path(name)
+    if (path / STUDY_FILE).is_file():
+        from nas_face.study.run import Run
+
+        run = Run.open(path)
+        spec = run.spec(run.trial(require_trial(path, trial)))
+        return spec.lower(), spec.input
+    if trial is not None:
+        raise ConfigError(f"--trial goes with a run folder; {name} is none")
     if (path / MODEL_FILE).is_file():
         from nas_face.nn.model import load_description
 

@@ -15,7 +15,7 @@ from nas_face.shipped import find_file
 from nas_face.study.config import StudyConfig, load_study, study_of
 from nas_face.study.evaluate import verify_on
 from nas_face.study.faces import StudyFaces, load_faces
-from nas_face.study.networks import STUDY_FILE, require_trial, spec_of
+from nas_face.study.networks import MODEL_FILE, STUDY_FILE, require_trial, spec_of
 from nas_face.study.run import Run
 from nas_face.train import EpochReport, train
 from nas_face.verify import VerificationResult
@@ -109,6 +109,10 @@ def train_network(job: TrainingJob, on_epoch: Callable[[EpochReport], None]) -> 
     Raises:
         TrainingDiverged: the loss stopped being finite.
     """
+    if (job.out / MODEL_FILE).exists():
+        raise ConfigError(
+            f"{job.out}: holds a trained model; choose another folder with --out, or delete it"
+        )
     job.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made shows at once
     torch.set_num_threads(job.config.threads)
     seed = derive_seed(job.config.seed, "full", job.spec.arch_id)

@@ -1,5 +1,6 @@
 """Checkpoints of a training: tensors and plain numbers only, replaced in one step."""
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,10 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors and plain values; a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    torch.save(dict(state), partial)
+    # Serialised in memory first: torch reports a full disk in ways of its own.
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    partial.write_bytes(buffer.getbuffer())
     os.replace(partial, path)
 
 

@@ -24,7 +24,7 @@ from search_checks import (
     tiny_space,
 )
 
-from nas_face.errors import NasFaceError
+from nas_face.errors import SearchFailed
 from nas_face.search import Budget, Rungs, TrialStopped, run_search
 from nas_face.search.loop import FAILURE, METRICS, STOPPED
 from nas_face.search.sampler import ARCH_ID
@@ -225,7 +225,7 @@ def test_a_value_that_is_missing_or_no_number_is_a_failure(measured, reason):
 
 def test_five_failures_in_a_row_end_the_search():
     run = failing_at(range(3, 100))
-    with pytest.raises(NasFaceError, match="5 trials in a row failed; the last: ValueError: boom"):
+    with pytest.raises(SearchFailed, match="5 trials in a row failed; the last: ValueError: boom"):
         search(SPACE, settings(n_trials=50), run)
     assert len(run.calls) == 8
 
@@ -341,5 +341,5 @@ def test_a_rung_without_a_value_is_a_failure():
         report(1, {})
         return evaluate(spec, seed=seed, report=report)
 
-    with pytest.raises(NasFaceError, match="MetricError: no value for the objective score"):
+    with pytest.raises(SearchFailed, match="MetricError: no value for the objective score"):
         search(SPACE, settings(rungs=RUNGS), silent)

@@ -136,10 +136,24 @@ def test_reseeding_keeps_it_working():
 
 @pytest.mark.parametrize("name", ["tpe", "nsga2"])
 def test_the_inner_sampler_learns(name):
-    """With a plain aim, few multiply-adds, late trials are cheaper than early ones."""
+    """With a plain aim, few multiply-adds, late trials are cheaper than designs drawn evenly."""
     study = optuna.create_study(direction="minimize")
     sampler = BudgetedSampler(SPACE, Budget(), inner_sampler(name, 1), seed=1)
     study.sampler = sampler
-    study.optimize(lambda trial: objective_of(SPACE)(trial)[1], n_trials=60)
+    study.optimize(lambda trial: objective_of(SPACE)(trial)[1], n_trials=120)
     madds = [trial.value for trial in study.trials]
-    assert np.median(madds[-20:]) < 0.7 * np.median(madds[:12])
+    rng = np.random.default_rng(0)
+    drawn = [SPACE.sample(rng).spec.cost().madds for _ in range(200)]
+    assert np.median(madds[-20:]) < 0.7 * np.median(drawn)
+
+
+def test_the_first_designs_spread_over_the_logarithm_of_madds():
+    """Twelve designs leave no gap as wide as a third of the range; drawn evenly, they crowd."""
+    study = new_study(
+        sampler=BudgetedSampler(SPACE, Budget(max_madds=WALL), inner_sampler("nsga2", 5), seed=5)
+    )
+    study.optimize(objective_of(SPACE), n_trials=12)
+    logs = np.sort(np.log([trial.values[1] for trial in study.trials]))
+    assert np.diff(logs).max() < (logs[-1] - logs[0]) / 3
+    assert logs[-1] <= np.log(WALL)
+    assert np.exp(logs[0]) < WALL / 2
