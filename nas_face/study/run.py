@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import final
 
 import filelock
 import optuna
@@ -28,18 +28,19 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from nas_face.arch.spec import ArchSpec
-from nas_face.arch.summary import summarise
 from nas_face.arch.zoo import network
 from nas_face.deploy import LatencyMeter
 from nas_face.errors import ConfigError
 from nas_face.nn import FaceModel
 from nas_face.search import SearchSettings, objective, run_search
 from nas_face.space import SearchSpace, load_space
-from nas_face.space.survey import Survey, smallest, survey
+from nas_face.space.survey import Survey
 from nas_face.study.config import SPACE_FILE, StudyConfig, load_run_study, study_of
 from nas_face.study.evaluate import TrainAndVerify
 from nas_face.study.faces import StudyFaces, load_faces
 from nas_face.study.networks import STUDY_FILE
+from nas_face.study.preflight import check_budget
+from nas_face.study.same_study import require_same
 from nas_face.train import EpochReport
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class Run:
                     f"{folder}: not empty and not a run folder; choose another with --out"
                 )
             run = Run.open(folder)
-            _require_same(folder, run.config, config)
+            require_same(folder, run.config, config)
             return Run(
                 folder=folder, config=_with_trials(run.config, config.trials), space=run.space
             )
@@ -138,25 +139,6 @@ class Run:
         with self._naming_storage():
             return self.study().get_trials(deepcopy=False)
 
-    def _require_reachable(self, found: Survey) -> None:
-        """Say by how much the smallest design misses the budget, and which part is largest."""
-        budget = self.config.budget
-        spec = smallest(self.space, found.smallest, budget.excess).spec
-        missed = budget.checks(spec.cost())
-        if not missed:
-            return
-        name, value, limit = max(missed, key=lambda each: each[1] / each[2])
-        counted: Literal["madds", "params"] = (
-            "params" if name in ("params", "size_bytes") else "madds"
-        )
-        part, share = _largest_part(spec, counted)
-        raise ConfigError(
-            f"budget.max_{name}: nothing in {self.config.space} fits {limit:,}; the smallest "
-            f"design has {value:,} {name} ({value / limit:.2f} times the limit), {share:.0%} of "
-            f"its {counted} in {part}: raise the limit, lower input_size (now "
-            f"{spec.input_shape[1]}), or offer smaller options in {part}"
-        )
-
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run folder for this process.
@@ -192,10 +174,7 @@ class Run:
         Raises:
             ConfigError: nothing fits; the message names the nearest miss and what to relax.
         """
-        found = survey(self.space, self.config.budget.fits, seed=self.config.seed)
-        if found.share_fitting == 0.0:
-            self._require_reachable(found)
-        return found
+        return check_budget(self.space, self.config)
 
     def search(
         self,
@@ -285,9 +264,8 @@ class Run:
             cause = failure if isinstance(failure, DBAPIError) else failure.__cause__
             reason = cause.orig if isinstance(cause, DBAPIError) else failure
             raise ConfigError(
-                f"{self.folder / STORAGE_FILE}: cannot be read or written ({reason}); if the disk "
-                "is "
-                "well, put back a copy of the file, or choose another folder with --out"
+                f"{self.folder / STORAGE_FILE}: cannot be read or written ({reason}); "
+                "put back a copy of the file, or choose another folder with --out"
             ) from failure
 
     def _meter(self) -> LatencyMeter:
@@ -327,38 +305,3 @@ def _space_of(config: StudyConfig) -> SearchSpace:
 
 def _with_trials(config: StudyConfig, trials: int) -> StudyConfig:
     return study_of({**config.to_data(), "trials": trials}, where=STUDY_FILE)
-
-
-def _require_same(folder: Path, old: StudyConfig, new: StudyConfig) -> None:
-    """All but the number of trials must be equal for a run to be taken up."""
-    was, now = _flat(old.to_data()), _flat(new.to_data())
-    for data in (was, now):
-        data.pop("trials", None)
-        data.pop("space", None)
-    for key in sorted(was.keys() | now.keys()):
-        if was.get(key) != now.get(key):
-            raise ConfigError(
-                f"{folder}: holds a run of another study: {key} was {was.get(key, 'not set')}, "
-                f"now {now.get(key, 'not set')}; choose another folder with --out"
-            )
-    if (folder / SPACE_FILE).read_bytes() != Path(new.space).read_bytes():
-        raise ConfigError(
-            f"{folder}: holds a run of another study: the space {new.space} has changed since; "
-            "choose another folder with --out"
-        )
-
-
-def _flat(data: object, path: str = "") -> dict[str, object]:
-    if not isinstance(data, dict):
-        return {path: data}
-    flat: dict[str, object] = {}
-    for key, value in data.items():
-        flat.update(_flat(value, f"{path}.{key}" if path else key))
-    return flat
-
-
-def _largest_part(spec: ArchSpec, counted: Literal["madds", "params"]) -> tuple[str, float]:
-    rows = summarise(spec.lower(), spec.input).stages
-    counts = {row.name: row.cost.madds if counted == "madds" else row.cost.params for row in rows}
-    largest = max(counts, key=lambda name: counts[name])
-    return largest, counts[largest] / max(1, sum(counts.values()))

@@ -1,0 +1,43 @@
+"""Whether a run folder may be taken up by a study: only its number of trials may differ."""
+
+from pathlib import Path
+
+from nas_face.errors import ConfigError
+from nas_face.study.config import SPACE_FILE, StudyConfig
+
+
+def require_same(folder: Path, old: StudyConfig, new: StudyConfig) -> None:
+    """Check that a run folder holds a run of this very study.
+
+    Args:
+        folder: of the run.
+        old: study of the run.
+        new: study that the user asks for.
+
+    Raises:
+        ConfigError: they differ in more than the number of trials; the first difference is named.
+    """
+    was, now = _flat(old.to_data()), _flat(new.to_data())
+    for data in (was, now):
+        data.pop("trials", None)
+        data.pop("space", None)
+    for key in sorted(was.keys() | now.keys()):
+        if was.get(key) != now.get(key):
+            raise ConfigError(
+                f"{folder}: holds a run of another study: {key} was {was.get(key, 'not set')}, "
+                f"now {now.get(key, 'not set')}; choose another folder with --out"
+            )
+    if (folder / SPACE_FILE).read_bytes() != Path(new.space).read_bytes():
+        raise ConfigError(
+            f"{folder}: holds a run of another study: the space {new.space} has changed since; "
+            "choose another folder with --out"
+        )
+
+
+def _flat(data: object, path: str = "") -> dict[str, object]:
+    if not isinstance(data, dict):
+        return {path: data}
+    flat: dict[str, object] = {}
+    for key, value in data.items():
+        flat.update(_flat(value, f"{path}.{key}" if path else key))
+    return flat
