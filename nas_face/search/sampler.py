@@ -1,5 +1,6 @@
 """A sampler that proposes only new designs within the budget, on top of any of Optuna's."""
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_face.errors import ArchError, SpaceError
 from nas_face.search.budget import Budget
 from nas_face.space import Choice, Design, Label, SearchSpace
+from nas_face.space.survey import smallest
 
 SamplerName = Literal["nsga2", "nsga3", "tpe", "random"]
 
@@ -52,9 +54,9 @@ def inner_sampler(name: SamplerName, seed: int) -> BaseSampler:
 class BudgetedSampler(BaseSampler):
     """Proposes designs of a space that fit a budget and were not proposed before in the study.
 
-    The first designs are spread evenly over the logarithm of multiply-adds, from the smallest
-    drawn up to the wall: drawn evenly over the choices, most would crowd below it. After that the
-    inner sampler proposes; a design over the budget is walked down by single changes that
+    The first designs are spread evenly over the logarithm of multiply-adds, from the smallest of
+    the space up to the wall: drawn evenly over the choices, most would crowd below it. After that
+    the inner sampler proposes; a design over the budget is walked down by single changes that
     bring it closer, and a design that the study has seen is changed until it is new. Both cost
     microseconds to milliseconds, against the seconds to hours of a training. Trials must carry
     their architecture's identity in the user attribute `arch_id`.
@@ -156,9 +158,20 @@ class BudgetedSampler(BaseSampler):
         fitting = [design for design in drawn if design is not None]
         if not fitting:
             return None
-        logs = np.log([design.spec.cost().madds for design in fitting])
-        wanted = logs.min() + _van_der_corput(len(seen) + 1) * (logs.max() - logs.min())
-        return fitting[int(np.abs(logs - wanted).argmin())]
+        cheapest = min(fitting, key=_log_madds)
+        low = _log_madds(smallest(self._space, cheapest, lambda cost: cost.madds))
+        high = max(map(_log_madds, fitting))
+        wanted = low + _van_der_corput(len(seen) + 1) * (high - low)
+        best = min(fitting, key=lambda design: abs(_log_madds(design) - wanted))
+        for _ in range(N_SPREAD):
+            other = self._space.mutate(best, self._rng)
+            if (
+                abs(_log_madds(other) - wanted) < abs(_log_madds(best) - wanted)
+                and self._budget.fits(other.spec.cost())
+                and other.spec.arch_id not in seen
+            ):
+                best = other
+        return best
 
     def _ask_inner(self, study: Study, trial: FrozenTrial) -> Callable[[str, Choice], Label]:
         relative_space = self._inner.infer_relative_search_space(study, trial)
@@ -186,6 +199,10 @@ class BudgetedSampler(BaseSampler):
             if other_excess < excess or other_excess == 0.0:
                 design, excess = other, other_excess
         return None
+
+
+def _log_madds(design: Design) -> float:
+    return math.log(design.spec.cost().madds)
 
 
 def _van_der_corput(turn: int) -> float:

@@ -1,0 +1,78 @@
+"""What the README shows is what happens: commands parse, examples load, listings are to the
+letter."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from nas_face.cli.main import app, main
+from nas_face.search import OBJECTIVES
+from nas_face.space import load_space
+from nas_face.study.config import StudyConfig
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"^(?:\$ )?nas-face (.+)$", README, flags=re.MULTILINE)))
+LISTINGS = re.findall(
+    r"^\$ nas-face ((?:cost|zoo)\b.*)\n((?:(?!```).*\n)+)```", README, re.MULTILINE
+)
+
+
+def test_there_are_commands_and_listings_to_check():
+    verbs = {command.split()[0] for command in COMMANDS}
+    assert {"search", "pareto", "train", "verify", "compress", "cost", "zoo"} <= verbs
+    assert LISTINGS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_parses(command):
+    verb, *arguments = command.split()
+    group = typer.main.get_command(app)
+    context = group.commands[verb].make_context(verb, arguments)
+    assert context.args == []
+
+
+@pytest.mark.parametrize(("command", "shown"), LISTINGS)
+def test_a_listing_is_to_the_letter(command, shown, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["nas-face", *command.split()])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    printed = capsys.readouterr().out
+    assert [line.rstrip() for line in shown.splitlines()] == [
+        line.rstrip() for line in printed.splitlines()
+    ]
+
+
+def test_the_example_space_loads(tmp_path):
+    (example,) = [
+        text
+        for text in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+        if "stages" in yaml.safe_load(text)
+    ]
+    path = tmp_path / "example.yaml"
+    path.write_text(example)
+    assert load_space(path).size > 1000
+
+
+def test_the_two_set_up_commands_are_one_line_each():
+    lines = [line for line in README.splitlines() if line.startswith("python3 -m venv .venv && ")]
+    assert [line.split(" && ")[-1] for line in lines] == [
+        ".venv/bin/nas-face search studies/quickstart.yaml",
+        ".venv/bin/python -m pytest",
+    ]
+
+
+def test_every_key_of_a_study_and_every_objective_is_in_the_readme():
+    names = [*StudyConfig.__slots__, *OBJECTIVES]
+    assert [name for name in names if f"`{name}`" not in README] == []
+
+
+def test_the_file_tree_names_what_is_there():
+    (tree,) = re.findall(r"## Files\n\n```\n(.*?)```", README, re.DOTALL)
+    folders = re.findall(r"^  ([a-z]+)/ ", tree, re.MULTILINE)
+    here = {path.name for path in (ROOT / "nas_face").iterdir() if (path / "__init__.py").exists()}
+    assert set(folders) == here
