@@ -12,7 +12,8 @@ from nas_face.nn import FaceModel
 from nas_face.study.compress import CompressionFaces
 from nas_face.study.config import StudyConfig, study_of
 from nas_face.study.faces import load_faces, pairs_of
-from nas_face.study.networks import STUDY_FILE, require_trial
+from nas_face.study.layout import STUDY_FILE
+from nas_face.study.networks import require_trial
 from nas_face.study.run import Run
 from nas_face.study.training import study_config
 

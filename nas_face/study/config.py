@@ -12,11 +12,10 @@ from nas_face.errors import ConfigError, SpaceError
 from nas_face.search import Budget, Rungs, SamplerName, objective, parse_quantity
 from nas_face.shipped import find_file
 from nas_face.space import read_yaml
-from nas_face.study.networks import STUDY_FILE
+from nas_face.study.layout import SPACE_FILE, STUDY_FILE
 from nas_face.train.settings import TrainSettings
 
 BUILT_IN_DATA = "orl"
-SPACE_FILE = "space.yaml"
 
 
 @final

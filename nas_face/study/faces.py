@@ -21,7 +21,7 @@ from nas_face.data import (
 from nas_face.errors import ConfigError, DataError
 from nas_face.search import derive_seed
 from nas_face.study.config import BUILT_IN_DATA, DataSettings, load_run_study
-from nas_face.study.networks import STUDY_FILE
+from nas_face.study.layout import STUDY_FILE
 
 
 @final

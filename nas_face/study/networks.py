@@ -8,12 +8,10 @@ from nas_face.arch.cost import Shape
 from nas_face.arch.spec import ArchSpec
 from nas_face.arch.zoo import NETWORKS, network
 from nas_face.errors import ConfigError, near_names
+from nas_face.study.layout import MODEL_FILE, STUDY_FILE
 
 if TYPE_CHECKING:
     from nas_face.study.evaluate import Embedder
-
-MODEL_FILE = "model.json"
-STUDY_FILE = "study.json"
 
 
 def layers_of(name: str, trial: int | None = None) -> tuple[Sequence, Shape]:

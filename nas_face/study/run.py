@@ -35,18 +35,16 @@ from nas_face.nn import FaceModel
 from nas_face.search import SearchSettings, objective, run_search
 from nas_face.space import SearchSpace, load_space
 from nas_face.space.survey import Survey
-from nas_face.study.config import SPACE_FILE, StudyConfig, load_run_study, study_of
+from nas_face.study.config import StudyConfig, load_run_study, study_of
 from nas_face.study.evaluate import TrainAndVerify
 from nas_face.study.faces import StudyFaces, load_faces
-from nas_face.study.networks import STUDY_FILE
+from nas_face.study.layout import LOCK_FILE, SPACE_FILE, STORAGE_FILE, STUDY_FILE
 from nas_face.study.preflight import check_budget
 from nas_face.study.same_study import require_same
 from nas_face.train import EpochReport
 
 logger = logging.getLogger(__name__)
 
-STORAGE_FILE = "study.db"
-LOCK_FILE = "lock"
 _PARTIAL_STUDY_FILE = STUDY_FILE + ".partial"
 _FILES_AT_START = (LOCK_FILE, SPACE_FILE, STUDY_FILE, _PARTIAL_STUDY_FILE)
 REFERENCE_NETWORK = "mobilefacenet_128"

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from nas_face.errors import ConfigError
-from nas_face.study.config import SPACE_FILE, StudyConfig
+from nas_face.study.config import StudyConfig
+from nas_face.study.layout import SPACE_FILE
 
 
 def require_same(folder: Path, old: StudyConfig, new: StudyConfig) -> None:

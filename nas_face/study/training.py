@@ -15,7 +15,8 @@ from nas_face.shipped import find_file
 from nas_face.study.config import StudyConfig, load_study, study_of
 from nas_face.study.evaluate import verify_on
 from nas_face.study.faces import StudyFaces, load_faces
-from nas_face.study.networks import MODEL_FILE, STUDY_FILE, require_trial, spec_of
+from nas_face.study.layout import MODEL_FILE, STUDY_FILE
+from nas_face.study.networks import require_trial, spec_of
 from nas_face.study.run import Run
 from nas_face.train import EpochReport, train
 from nas_face.verify import VerificationResult
