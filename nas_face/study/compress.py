@@ -6,22 +6,19 @@ OUT/model.json, weights.safetensors, model.onnx, model.int8.onnx
 OUT/compression.json      the table
 """
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
-from nas_face.arch.codec import canonical_json, to_data
 from nas_face.compress import prune
-from nas_face.data import FaceImages, PairList
+from nas_face.data import PairList
 from nas_face.deploy import (
     OnnxSession,
     embedding_parity,
@@ -30,10 +27,18 @@ from nas_face.deploy import (
     quantise_onnx,
     require_parity,
 )
-from nas_face.errors import ConfigError
 from nas_face.nn import FaceModel
 from nas_face.nn.model import MODEL_FILE
 from nas_face.search import derive_seed
+from nas_face.study.compress_record import (
+    RESULT_FILE,
+    CompressionFaces,
+    StepResult,
+    claim,
+    known_result,
+    partial_of,
+    write_text,
+)
 from nas_face.study.evaluate import verify_on
 from nas_face.study.faces import sample_images
 from nas_face.study.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
@@ -44,55 +49,7 @@ MIN_COSINE_FP32 = 0.9999
 N_PARITY_CROPS = 64
 ONNX_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
-RESULT_FILE = "result.json"
-RECIPE_FILE = "recipe.json"
 TABLE_FILE = "compression.json"
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
-    """What a model is worth behind one step.
-
-    Attributes:
-        step: name of the row.
-        madds: multiply-accumulates.
-        params: trainable parameters.
-        size_bytes: of the ONNX file.
-        accuracy: 10-fold, on the test pairs, of the ONNX file.
-        accuracy_std: over the folds.
-        auc: on the same pairs.
-        eer: on the same pairs.
-        latency_ms: one image, one thread.
-        speedup: latency of the original over this one's, in turns.
-        cosine: smallest between embeddings of the file and of the torch network on real crops.
-    """
-
-    step: str
-    madds: int
-    params: int
-    size_bytes: int
-    accuracy: float
-    accuracy_std: float
-    auc: float
-    eer: float
-    latency_ms: float
-    speedup: float
-    cosine: float | None
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CompressionFaces:
-    """Faces that a recipe needs.
-
-    Attributes:
-        train: to distil and calibrate on.
-        pairs: to verify every step on; no identity of `train`.
-    """
-
-    train: FaceImages
-    pairs: PairList
 
 
 Epochs = Callable[[int], AbstractContextManager[Callable[[EpochReport], None]]]
@@ -128,7 +85,7 @@ def compress(
         CompressionError: a step cannot be carried out.
         DeployError: an exported file does not agree with its source.
     """
-    _claim(out, model, recipe, faces, training, seed)
+    claim(out, model, recipe, faces, training, seed)
     crops = sample_images(faces.train, N_PARITY_CROPS, seed=derive_seed(seed, "parity"))
     original = out / "steps" / "0-original"
     results = [_file_step(model, "original", original, faces.pairs, crops, original)]
@@ -152,7 +109,7 @@ def compress(
                 results.append(_file_step(current, name, folder, faces.pairs, crops, original))
     _publish(out, current, recipe)
     text = json.dumps([asdict(result) for result in results], indent=1) + "\n"
-    _write(out / TABLE_FILE, text)
+    write_text(out / TABLE_FILE, text)
     return results
 
 
@@ -203,7 +160,7 @@ def _file_step(
     original: Path,
 ) -> StepResult:
     """Export a model, hold the file against torch, verify and time it, and write that down."""
-    known = _known(folder)
+    known = known_result(folder)
     if known is not None:
         return known
     folder.mkdir(parents=True, exist_ok=True)
@@ -212,7 +169,7 @@ def _file_step(
     parity = embedding_parity(model.embed(crops), session.embed(crops))
     require_parity(parity, min_cosine=MIN_COSINE_FP32, where=str(folder / ONNX_FILE))
     result = _measure(session, model, name, pairs, parity.min_cosine, original)
-    _write(folder / RESULT_FILE, json.dumps(asdict(result), indent=1) + "\n")
+    write_text(folder / RESULT_FILE, json.dumps(asdict(result), indent=1) + "\n")
     return result
 
 
@@ -227,7 +184,7 @@ def _quantise(
     seed: int,
 ) -> StepResult:
     """Make the int8 file of the last model; its cosine is measured, and nothing is required."""
-    known = _known(folder)
+    known = known_result(folder)
     if known is not None:
         return known
     folder.mkdir(parents=True, exist_ok=True)
@@ -241,7 +198,7 @@ def _quantise(
     parity = embedding_parity(model.embed(crops), session.embed(crops))
     bits = "7-bit weights" if report.reduce_range else "8-bit weights"
     result = _measure(session, model, f"{name} ({bits})", faces.pairs, parity.min_cosine, original)
-    _write(folder / RESULT_FILE, json.dumps(asdict(result), indent=1) + "\n")
+    write_text(folder / RESULT_FILE, json.dumps(asdict(result), indent=1) + "\n")
     return result
 
 
@@ -271,94 +228,12 @@ def _measure(
     )
 
 
-def _claim(
-    out: Path,
-    model: FaceModel,
-    recipe: Recipe,
-    faces: CompressionFaces,
-    training: TrainSettings,
-    seed: int,
-) -> None:
-    """Make `out` this compression's folder, or check that it is."""
-    record = {
-        "model": _digest_of_model(model),
-        "recipe": to_data(recipe),
-        "training": to_data(training),
-        "faces": _digest_of_faces(faces),
-        "seed": seed,
-    }
-    path = out / RECIPE_FILE
-    if path.exists():
-        before = _read(path)
-        differing = [key for key, value in record.items() if before.get(key) != value]
-        if differing:
-            raise ConfigError(
-                f"{out}: holds the results of another compression ({differing[0]} changed); "
-                "choose another folder with --out, or delete this one"
-            )
-        return
-    if out.exists() and any(each.name != _partial(path).name for each in out.iterdir()):
-        raise ConfigError(f"{out}: not empty and not of a compression; choose another with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    _write(path, json.dumps(record, indent=1) + "\n")
-
-
-def _digest_of_model(model: FaceModel) -> str:
-    digest = hashlib.sha256(canonical_json(model.description).encode())
-    for key, value in sorted(model.module.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _digest_of_faces(faces: CompressionFaces) -> str:
-    """By the names of images, which are what a user changes by choosing other faces or pairs."""
-    pairs = faces.pairs
-    digest = hashlib.sha256("\0".join(faces.train.names).encode("utf-8", "surrogatepass"))
-    digest.update("\0".join(pairs.images.names).encode("utf-8", "surrogatepass"))
-    for part in (pairs.first, pairs.second, pairs.same):
-        digest.update(part.tobytes())
-    return digest.hexdigest()
-
-
 def _publish(out: Path, model: FaceModel, recipe: Recipe) -> None:
     """Put the last step's files at the top of `out`."""
     last = out / "steps" / f"{len(recipe.steps)}-{recipe.steps[-1].kind}"
     model.noting(f"compressed by recipe {recipe.name}").save(out)
     for name in (ONNX_FILE, INT8_FILE):
         if (last / name).exists():
-            partial = _partial(out / name)
+            partial = partial_of(out / name)
             shutil.copyfile(last / name, partial)
             os.replace(partial, out / name)
-
-
-def _known(folder: Path) -> StepResult | None:
-    """Result of a step that was finished before."""
-    path = folder / RESULT_FILE
-    if not path.exists():
-        return None
-    try:
-        return StepResult(**_read(path))
-    except TypeError as failure:
-        raise ConfigError(f"{path}: broken; delete it to do the step again") from failure
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as failure:
-        raise ConfigError(f"{path}: not valid JSON; delete the folder to start over") from failure
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: not a record; delete the folder to start over")
-    return data
-
-
-def _partial(path: Path) -> Path:
-    """Where a file lies until it is complete."""
-    return path.with_name(path.name + ".partial")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = _partial(path)
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -9,7 +9,7 @@ import torch
 
 from nas_face.errors import ConfigError
 from nas_face.nn import FaceModel
-from nas_face.study.compress import CompressionFaces
+from nas_face.study.compress_record import CompressionFaces
 from nas_face.study.config import StudyConfig, study_of
 from nas_face.study.faces import load_faces, pairs_of
 from nas_face.study.layout import STUDY_FILE

@@ -11,7 +11,7 @@ from nas_face.arch.zoo import PublishedNetwork
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from nas_face.study.compress import StepResult
+    from nas_face.study.compress_record import StepResult
     from nas_face.study.report import Front
     from nas_face.verify import VerificationResult
 

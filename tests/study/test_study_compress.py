@@ -14,7 +14,8 @@ from tiny_study import TRAINING
 from nas_face.data import all_pairs, load_orl
 from nas_face.errors import CompressionError, ConfigError
 from nas_face.nn import FaceModel
-from nas_face.study.compress import CompressionFaces, compress
+from nas_face.study.compress import compress
+from nas_face.study.compress_record import CompressionFaces
 from nas_face.study.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
 from nas_face.train import TrainSettings
 
