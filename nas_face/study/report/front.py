@@ -15,7 +15,6 @@ EXTRA_COLUMNS = (
     "params",
     "size_bytes",
     "latency_ms",
-    "accuracy",
     "auc",
     "eer",
     "log_tar",
