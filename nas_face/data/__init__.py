@@ -8,7 +8,7 @@ from nas_face.data.lfw_pairs import load_lfw_pairs
 from nas_face.data.pair_csv import load_pair_csv
 from nas_face.data.pair_files import load_pairs
 from nas_face.data.pairs import PairList, all_pairs
-from nas_face.data.pipeline import epoch_batches, preprocess
+from nas_face.data.pipeline import epoch_batches
 from nas_face.data.pixels import DEFAULT_CACHE_BYTES
 from nas_face.data.split import IdentitySplit, split_identities
 
@@ -27,6 +27,5 @@ __all__ = [
     "load_orl",
     "load_pair_csv",
     "load_pairs",
-    "preprocess",
     "split_identities",
 ]

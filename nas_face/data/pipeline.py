@@ -1,4 +1,4 @@
-"""Images on their way into a network: shuffled, mirrored, batched, scaled."""
+"""Images on their way into a network: shuffled, mirrored, shifted, batched."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -96,33 +96,3 @@ def _moved(
             for image, (top, left) in zip(wide, corners, strict=True)
         ]
     )
-
-
-def preprocess(batch: npt.NDArray[np.uint8], mean: float, scale: float) -> npt.NDArray[np.float32]:
-    """Turn pixels into what a network takes: (pixel - mean) / scale, channels first.
-
-    Args:
-        batch: uint8 `(B, height, width, 3)`.
-        mean: subtracted from each pixel value, usually 127.5.
-        scale: what the difference is divided by, usually 127.5 or 128; not 0.
-
-    Returns:
-        float32 `(B, 3, height, width)`, contiguous.
-
-    Raises:
-        ValueError: the batch is not of the form above, or `scale` is 0.
-
-    >>> preprocess(np.array([[[[0, 51, 255]]]], dtype=np.uint8), 127.5, 127.5).ravel().tolist()
-    [-1.0, -0.6000000238418579, 1.0]
-    """
-    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
-        raise ValueError(
-            "a batch must be uint8 of shape (B, height, width, 3), "
-            f"got {batch.dtype} of shape {batch.shape}"
-        )
-    if scale == 0:
-        raise ValueError("scale must not be 0")
-    planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2)).astype(np.float32)
-    planes -= np.float32(mean)
-    planes /= np.float32(scale)
-    return planes

@@ -88,10 +88,10 @@ def measure_in_turns(
 class LatencyMeter:
     """Measures many networks over hours on a machine that is not always equally fast.
 
-    Each candidate is timed in turns with one reference network. `normalised_latency_ms` is its
-    ratio to the reference times the reference's time as it was when the meter was made: a figure
-    in milliseconds in which the drift of the machine between two candidates cancels out, so that
-    the first and the last candidate of a search can be compared.
+    Each candidate is timed in turns with one reference network. Its `ratio` to the reference times
+    the reference's time at one fixed moment is a figure in milliseconds in which the drift of the
+    machine between two candidates cancels out, so that the first and the last candidate of a
+    search can be compared.
 
     Args:
         reference: network to compare with, best of about the candidates' size.
@@ -123,14 +123,6 @@ class LatencyMeter:
             DeployError: the model cannot be exported or does not run.
         """
         return measure_in_turns(self._open(model), self._reference, rounds=rounds, warmup=warmup)
-
-    def normalised_latency_ms(self, latency: Latency) -> float:
-        """Time that the candidate would have taken when the meter was made.
-
-        Args:
-            latency: from `measure` of this meter.
-        """
-        return latency.ratio * self.reference_ms
 
     def _open(self, model: FaceModel) -> OnnxSession:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_face.data import FaceImages, epoch_batches, load_folder, preprocess
+from nas_face.data import FaceImages, epoch_batches, load_folder
 from nas_face.errors import DataError
 
 MakeFaces = Callable[[Mapping[str, int]], Path]
@@ -129,38 +129,6 @@ def test_arguments_are_checked_at_the_call(options: dict[str, int], message: str
 def test_a_single_image_is_refused() -> None:
     with pytest.raises(DataError, match="at least 2 images, got 1"):
         epoch_batches(faces(1), batch_size=4, seed=0, epoch=0, flip=False)
-
-
-def test_preprocessing_scales_and_puts_channels_first() -> None:
-    batch = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), dtype=np.uint8)
-    planes = preprocess(batch, 127.5, 128.0)
-    assert planes.dtype == np.float32
-    assert planes.shape == (2, 3, 3, 4)
-    assert planes.flags["C_CONTIGUOUS"]
-    assert planes[1, 2, 0, 3] == (float(batch[1, 0, 3, 2]) - 127.5) / 128.0
-    expected = np.stack([(batch[..., c] - 127.5) / 128.0 for c in range(3)], axis=1)
-    assert np.array_equal(planes, expected.astype(np.float32))
-
-
-def test_preprocessing_agrees_with_the_usual_formula() -> None:
-    values = np.arange(256, dtype=np.uint8)
-    batch = np.repeat(values, 3).reshape(1, 16, 16, 3)
-    usual = ((values / 255) - 0.5) / 0.5
-    assert np.allclose(preprocess(batch, 127.5, 127.5)[0, 0].ravel(), usual, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("batch", "scale", "message"),
-    [
-        (np.zeros((1, 4, 4, 3)), 1.0, "uint8"),
-        (np.zeros((1, 3, 4, 4), np.uint8), 1.0, "uint8 of shape"),
-        (np.zeros((4, 4, 3), np.uint8), 1.0, "uint8 of shape"),
-        (np.zeros((1, 4, 4, 3), np.uint8), 0.0, "scale must not be 0"),
-    ],
-)
-def test_preprocessing_checks_its_input(batch: np.ndarray, scale: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        preprocess(batch, 127.5, scale)
 
 
 def test_shifted_images_are_moved_by_at_most_the_shift_with_their_edge_repeated() -> None:

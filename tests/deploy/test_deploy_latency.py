@@ -68,7 +68,6 @@ def test_meter_leaves_nothing_behind_and_normalises(model, tmp_path):
     result = meter.measure(model, rounds=3, warmup=1)
     assert positive(result)
     assert meter.reference_ms > 0
-    assert meter.normalised_latency_ms(result) == result.ratio * meter.reference_ms
     assert not list((tmp_path / "new").iterdir())
 
 
