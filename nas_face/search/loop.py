@@ -91,7 +91,8 @@ def run_search(
 
     A trial that a crash left unfinished is evaluated again under its own number, from its own
     seed, so that an interrupted search ends as an uninterrupted one. A trial that raises or
-    diverges is marked failed with the reason, and the search goes on.
+    diverges is marked failed with the reason, and the search goes on; a failure of the operating
+    system, such as a full disk, ends the sitting instead and leaves the trial to the next.
 
     Args:
         study: Optuna study with the directions of the objectives.
@@ -102,6 +103,7 @@ def run_search(
 
     Raises:
         SearchFailed: several trials in a row failed; the last reason is given.
+        OSError: the operating system refused something.
     """
     failures = 0
     for trial in _unfinished(study):
@@ -174,6 +176,8 @@ def _run_trial(
         trial.set_user_attr(METRICS, _record(spec, metrics, started))
         return study.tell(trial, state=TrialState.PRUNED)
     except SpaceExhausted:  # raised when the first label is asked for; it ends the search
+        raise
+    except OSError:  # a full disk is not this design's fault: the trial stays open and is resumed
         raise
     except Exception as failure:  # any other failure belongs to this trial alone
         logger.info("trial %d failed", trial.number, exc_info=True)

@@ -8,6 +8,7 @@ from nas_face.arch.cost import Shape
 from nas_face.arch.spec import ArchSpec
 from nas_face.arch.zoo import NETWORKS, network
 from nas_face.errors import ConfigError, near_names
+from nas_face.shipped import find_file
 from nas_face.study.layout import MODEL_FILE, STUDY_FILE
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def spec_of(name: str) -> ArchSpec:
     """
     if name in NETWORKS:
         return network(name).spec
-    path = Path(name)
-    if path.is_file():
+    path = find_file(name)
+    if path is not None:
         return ArchSpec.load(path)
     raise ConfigError(
         f"{name!r} is no zoo network, spec file or model folder; {near_names(name, NETWORKS)}"

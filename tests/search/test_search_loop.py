@@ -230,6 +230,20 @@ def test_five_failures_in_a_row_end_the_search():
     assert len(run.calls) == 8
 
 
+def test_a_full_disk_ends_the_sitting_and_loses_no_trial():
+    """It is not the design's fault, so the trial stays open and the next sitting finishes it."""
+    whole = search(SPACE, settings(n_trials=5))
+    study = new_study()
+    full = failing_at({2}, OSError(28, "No space left on device"))
+    with pytest.raises(OSError, match="No space left"):
+        run_search(study, SPACE, full, settings(n_trials=5))
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.RUNNING]
+    run_search(study, SPACE, evaluate, settings(n_trials=5))
+    assert [trial.values for trial in study.trials] == [trial.values for trial in whole.trials]
+    assert [trial.params for trial in study.trials] == [trial.params for trial in whole.trials]
+
+
 def test_failures_that_are_not_in_a_row_do_not():
     run = failing_at({0, 1, 2, 3, 5, 6, 7, 8, 10})
     study = search(SPACE, settings(n_trials=12), run)

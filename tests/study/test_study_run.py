@@ -303,23 +303,41 @@ def test_training_that_diverges_fails_its_trial_and_five_end_the_search(tmp_path
     assert run.n_ended() == 5
 
 
-def test_one_failure_does_not_end_the_search(tiny, tmp_path, monkeypatch):
-    run = Run.start(tmp_path / "run", tiny)
+def failing_once(monkeypatch, error):
+    """The first candidate that is saved raises."""
     saved = FaceModel.save
     calls = []
 
-    def fail_once(model, folder):
+    def save(model, folder):
         calls.append(folder)
         if len(calls) == 1:
-            raise OSError(28, "No space left on device")
+            raise error
         saved(model, folder)
 
-    monkeypatch.setattr(FaceModel, "save", fail_once)
+    monkeypatch.setattr(FaceModel, "save", save)
+
+
+def test_one_failure_does_not_end_the_search(tiny, tmp_path, monkeypatch):
+    run = Run.start(tmp_path / "run", tiny)
+    failing_once(monkeypatch, ValueError("boom"))
     run.search(run.faces())
     states = [trial.state for trial in run.trials()]
     assert states[0] == TrialState.FAIL
-    assert "No space left" in run.trials()[0].user_attrs["failure"]
+    assert run.trials()[0].user_attrs["failure"] == "ValueError: boom"
     assert TrialState.COMPLETE in states[1:]
+    assert run.n_ended() == tiny.trials
+
+
+def test_a_full_disk_ends_the_sitting_and_the_next_one_finishes_the_trial(
+    tiny, tmp_path, monkeypatch
+):
+    run = Run.start(tmp_path / "run", tiny)
+    failing_once(monkeypatch, OSError(28, "No space left on device"))
+    with pytest.raises(OSError, match="No space left"):
+        run.search(run.faces())
+    assert [trial.state for trial in run.trials()] == [TrialState.RUNNING]
+    run.search(run.faces())
+    assert run.trials()[0].state == TrialState.COMPLETE
     assert run.n_ended() == tiny.trials
 
 
