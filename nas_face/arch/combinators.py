@@ -2,22 +2,36 @@
 `madds`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 from pydantic import Field
 
-from nas_face.arch.cost import Cost, Shape, in_parallel, in_parts, in_sequence
+from nas_face.arch.cost import Cost, Shape, in_graph, in_parallel, in_parts, in_sequence
 from nas_face.arch.layers import (
     AbstractLayer,
     Activation,
     BatchNorm,
+    ChannelConv,
+    ChannelPool,
+    ChannelScale,
     ChannelShuffle,
+    ChannelSlice,
     Conv,
+    Crop,
+    CrossCovarianceAttention,
     Flatten,
+    FourierFeatures,
+    GatedChannelTransform,
+    GlobalAverageMaxPool,
     GlobalAveragePool,
+    LayerNorm,
     Linear,
+    MaxFeatureMap,
     NormAwarePool,
+    Pool,
     PReLU,
+    Resize,
+    TranslationVariantConv,
 )
 from nas_face.errors import ArchError, ShapeError
 
@@ -127,24 +141,130 @@ class Split(AbstractLayer):
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Product(AbstractLayer):
+    """Every branch reads the whole input; their results, all of one shape, are multiplied."""
+
+    branches: "tuple[Layer, ...]"
+    kind: Literal["product"] = "product"
+
+    def measure(self, x: Shape) -> tuple[Shape, Cost]:
+        results = [branch.measure(x) for branch in self.branches]
+        shapes = {shape for shape, _ in results}
+        if len(shapes) != 1:
+            raise ShapeError(
+                "product: all branches must give one shape, got "
+                f"{', '.join(map(str, sorted(shapes))) or 'no branch'}"
+            )
+        # As with a sum, the product is written over the first result.
+        return results[0][0], in_parallel(results, x, Shape(0, 0, 0))
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gate(AbstractLayer):
-    """The input is multiplied by what `body` makes of it: one factor for each channel, as in
-    squeeze-and-excitation."""
+    """The input is multiplied by what `body` makes of it: a factor for each channel, as in
+    squeeze-and-excitation, for each position, or for each value."""
 
     body: "Layer"
     kind: Literal["gate"] = "gate"
 
     def measure(self, x: Shape) -> tuple[Shape, Cost]:
         y, cost = self.body.measure(x)
-        if y != Shape(x.channels, 1, 1):
-            raise ShapeError(f"gate: the body must give {Shape(x.channels, 1, 1)}, got {y}")
+        if any(size not in (1, whole) for size, whole in zip(y, x, strict=True)):
+            raise ShapeError(
+                f"gate: the body must give {x}, or 1 instead of any of its sizes, got {y}"
+            )
         return x, Cost(
             madds=cost.madds,
             params=cost.params,
             folded_params=cost.folded_params,
-            peak_activations=max(cost.peak_keeping_input, x.elements + x.channels),
-            peak_keeping_input=max(cost.peak_keeping_input, 2 * x.elements + x.channels),
+            peak_activations=max(cost.peak_keeping_input, x.elements + y.elements),
+            peak_keeping_input=max(cost.peak_keeping_input, 2 * x.elements + y.elements),
         )
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a graph.
+
+    Attributes:
+        layer: what the step does with what it reads; an empty sequence, where it only joins.
+        sources: values that it reads: 0 is the input of the graph, n the result of step n,
+            counted from one.
+        join: how several sources become one.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    layer: "Layer"
+    sources: tuple[int, ...]
+    join: Literal["sum", "concat"] = "sum"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph(AbstractLayer):
+    """Steps in running order, each of which may read several earlier values; the last one's result
+    is the graph's.
+
+    Attributes:
+        steps: in running order.
+        names: one for each step, or none; they become the keys of the weights.
+    """
+
+    steps: tuple[Step, ...]
+    names: tuple[str, ...] = ()
+    kind: Literal["graph"] = "graph"
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise ArchError("graph: at least one step is needed")
+        if self.names and len(set(self.names)) != len(self.steps):
+            raise ArchError(
+                f"graph: names must be distinct and one for each of {len(self.steps)} steps, got "
+                f"{self.names}"
+            )
+        for number, step in enumerate(self.steps, start=1):
+            if not step.sources or not all(0 <= source < number for source in step.sources):
+                raise ArchError(
+                    f"graph: step {number} can read values 0 to {number - 1}, got {step.sources}"
+                )
+        read = {source for step in self.steps for source in step.sources}
+        for number in range(1, len(self.steps)):
+            if number not in read:
+                raise ArchError(f"graph: nothing reads the result of step {number}")
+
+    def measure(self, x: Shape) -> tuple[Shape, Cost]:
+        shapes = [x]
+        results = []
+        for step in self.steps:
+            joined = join_shapes([shapes[source] for source in step.sources], step.join)
+            shape, cost = step.layer.measure(joined)
+            shapes.append(shape)
+            results.append((joined, shape, cost))
+        reads = [(step.sources, step.join) for step in self.steps]
+        return shapes[-1], in_graph(results, reads, x)
+
+    def named_steps(self) -> "tuple[tuple[str, Step], ...]":
+        """Each step with its name, or with its position where no names were given."""
+        names = self.names or tuple(str(position) for position in range(len(self.steps)))
+        return tuple(zip(names, self.steps, strict=True))
+
+
+def join_shapes(shapes: list[Shape], join: Literal["sum", "concat"]) -> Shape:
+    """Shape of several values joined.
+
+    Raises:
+        ShapeError: they do not go together.
+    """
+    if join == "concat":
+        return _joined(shapes, "graph")
+    if len(set(shapes)) != 1:
+        raise ShapeError(
+            f"graph: a sum needs values of one shape, got {', '.join(map(str, shapes))}"
+        )
+    return shapes[0]
 
 
 def _joined(shapes: list[Shape], kind: str) -> Shape:
@@ -158,21 +278,35 @@ def _joined(shapes: list[Shape], kind: str) -> Shape:
     return Shape(sum(shape.channels for shape in shapes), height, width)
 
 
-Layer = Annotated[
+Primitive = (
     Conv
+    | TranslationVariantConv
+    | ChannelConv
+    | Linear
     | BatchNorm
+    | LayerNorm
+    | ChannelScale
     | PReLU
     | Activation
+    | MaxFeatureMap
     | ChannelShuffle
+    | ChannelSlice
+    | Pool
     | GlobalAveragePool
+    | GlobalAverageMaxPool
     | NormAwarePool
+    | ChannelPool
+    | CrossCovarianceAttention
+    | GatedChannelTransform
     | Flatten
-    | Linear
-    | Sequence
-    | Sum
-    | Concat
-    | Split
-    | Gate,
-    Field(discriminator="kind"),
-]
+    | Crop
+    | Resize
+    | FourierFeatures
+)
+"""Any leaf of a layer tree."""
+
+Combinator = Sequence | Sum | Product | Concat | Split | Gate | Graph
+"""Any inner node of a layer tree."""
+
+Layer = Annotated[Primitive | Combinator, Field(discriminator="kind")]
 """Any node of a layer tree."""

@@ -15,7 +15,7 @@ after another, each result is freed after its last use, and element-wise layers 
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -153,6 +153,69 @@ def in_parts(
         max(peak, waiting + joined.elements),
         max(peak_keeping, whole + waiting_beside + joined.elements),
     )
+
+
+def in_graph(
+    results: Sequence[tuple[Shape, Shape, Cost]],
+    reads: Sequence[tuple[tuple[int, ...], Literal["sum", "concat"]]],
+    x: Shape,
+) -> Cost:
+    """Cost of steps that run one after another, each of which reads some of the values before it.
+
+    A value stays alive until its last reader has started. A sum is written over a source that
+    nobody reads afterwards, if there is one; a concatenation is written beside its sources.
+
+    Args:
+        results: of each step, the shape of its joined sources, its output shape and its cost.
+        reads: of each step, the values that it reads (0 is the input, n the result of step n,
+            counted from one) and how they are joined.
+        x: shape of the input.
+    """
+    own = list(range(len(results) + 1))  # value -> the one in whose place it lies
+    for number, ((sources, _), (_, shape, cost)) in enumerate(
+        zip(reads, results, strict=True), start=1
+    ):
+        if len(sources) == 1 and _is_identity((shape, cost)):
+            own[number] = own[sources[0]]
+    last_reader = {
+        own[source]: number
+        for number, (sources, _) in enumerate(reads, start=1)
+        for source in sources
+    }
+    last_reader[own[-1]] = len(reads) + 1
+    return _joint(
+        [(shape, cost) for _, shape, cost in results],
+        _peak_of_graph(results, reads, x, own, last_reader),
+        _peak_of_graph(results, reads, x, own, {**last_reader, 0: len(reads) + 1}),
+    )
+
+
+def _peak_of_graph(
+    results: Sequence[tuple[Shape, Shape, Cost]],
+    reads: Sequence[tuple[tuple[int, ...], Literal["sum", "concat"]]],
+    x: Shape,
+    own: Sequence[int],
+    last_reader: Mapping[int, int],
+) -> int:
+    alive = {0: x.elements}
+    peak = x.elements
+    for number, ((sources, join), (joined, shape, cost)) in enumerate(
+        zip(reads, results, strict=True), start=1
+    ):
+        if own[number] != number:
+            continue
+        ending = {own[source] for source in sources if last_reader[own[source]] == number}
+        running = cost.peak_activations
+        if len(sources) > 1:
+            over_a_source = join == "sum" and ending
+            peak = max(peak, sum(alive.values()) + (0 if over_a_source else joined.elements))
+        elif not ending:
+            running = cost.peak_keeping_input - joined.elements  # the source itself is in `alive`
+        for value in ending:
+            del alive[value]
+        peak = max(peak, sum(alive.values()) + running)
+        alive[number] = shape.elements
+    return peak
 
 
 def _is_identity(step: tuple[Shape, Cost]) -> bool:
