@@ -13,6 +13,7 @@ from nas_face.arch.blocks.shuffle import ShuffleUnit
 from nas_face.arch.blocks.variable_group import VariableGroupDown, VariableGroupNormal
 from nas_face.arch.heads import (
     AbstractHead,
+    FlattenLinearHead,
     GlobalDepthwiseHead,
     NormAwareHead,
     PooledLinearHead,
@@ -23,7 +24,9 @@ from nas_face.errors import ArchError, near_names
 _Blocks = (
     ConvUnit | InvertedResidual | Seesaw | VariableGroupNormal | VariableGroupDown | ShuffleUnit
 )
-_Heads = GlobalDepthwiseHead | VariableGroupHead | NormAwareHead | PooledLinearHead
+_Heads = (
+    GlobalDepthwiseHead | VariableGroupHead | NormAwareHead | PooledLinearHead | FlattenLinearHead
+)
 
 Block = Annotated[_Blocks, Field(discriminator="kind")]
 Head = Annotated[_Heads, Field(discriminator="kind")]

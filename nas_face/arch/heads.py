@@ -1,11 +1,10 @@
-"""Heads: last feature map to embedding. Every head ends in batch normalisation of the
-embedding."""
+"""Heads: last feature map to embedding."""
 
 import abc
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
-from nas_face.arch.blocks.parts import ActivationName, activation, conv_norm
+from nas_face.arch.blocks.parts import ActivationName, conv_norm, maybe_activation, named
 from nas_face.arch.combinators import Layer, Sequence
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import (
@@ -13,7 +12,9 @@ from nas_face.arch.layers import (
     Conv,
     Flatten,
     GlobalAveragePool,
+    LayerNorm,
     Linear,
+    MaxFeatureMap,
     NormAwarePool,
 )
 from nas_face.errors import ShapeError
@@ -40,33 +41,55 @@ class GlobalDepthwiseHead(AbstractHead):
     """1x1 convolution, one depthwise filter over the whole map for each channel, linear layer.
 
     Attributes:
-        embedding_size: length of the embedding.
-        tail_channels: width of the 1x1 convolution.
+        embedding_size: length of the embedding; without the linear layer, the width before it.
+        tail_channels: width of the 1x1 convolution; none for no such convolution.
         act: after the 1x1 convolution.
         global_act: after the global depthwise convolution, or none.
+        linear: whether the linear layer and its normalisation are there.
         embedding_bias: whether the linear layer has a bias.
+        fixed_embedding_scale: whether the last normalisation learns a shift only.
+        rank_ratio: of the linear layer, where it is of low rank.
 
-    Source: Chen et al., MobileFaceNets, arXiv 1804.07573, section 3.2 and table 1.
-    Differs: the source has neither `global_act` nor `embedding_bias`; ShuffleFaceNet has both.
+    Source: Chen et al., MobileFaceNets, arXiv 1804.07573, section 3.2 and table 1; its variant -M
+        has no linear layer, its variant -S neither that nor the 1x1 convolution.
+    Differs: the source has neither `global_act` nor `embedding_bias` (ShuffleFaceNet has both),
+        nor `fixed_embedding_scale` (MixFaceNets), nor `rank_ratio`.
     """
 
     embedding_size: int
-    tail_channels: int = 512
+    tail_channels: int | None = 512
     act: ActivationName = "prelu"
     global_act: ActivationName | None = None
+    linear: bool = True
     embedding_bias: bool = False
+    fixed_embedding_scale: bool = False
+    rank_ratio: float | None = None
     kind: Literal["global_depthwise"] = "global_depthwise"
 
     def lower(self, x: Shape) -> Layer:
-        tail = self.tail_channels
-        steps: list[tuple[str, Layer]] = [
-            ("tail", conv_norm(tail, act=self.act)),
-            ("global", Conv(out_channels=tail, kernel=(x.height, x.width), groups=tail)),
+        width = x.channels if self.tail_channels is None else self.tail_channels
+        tail = None if self.tail_channels is None else conv_norm(width, act=self.act)
+        pooled = named(
+            ("tail", tail),
+            ("global", Conv(out_channels=width, kernel=(x.height, x.width), groups=width)),
             ("global_norm", BatchNorm()),
-        ]
-        if self.global_act is not None:
-            steps.append(("global_act", activation(self.global_act)))
-        return _to_embedding(steps, self.embedding_size, bias=self.embedding_bias)
+            ("global_act", maybe_activation(self.global_act)),
+        )
+        if self.linear:
+            return _to_embedding(
+                pooled,
+                width,
+                self.embedding_size,
+                bias=self.embedding_bias,
+                norm=BatchNorm(fixed_scale=self.fixed_embedding_scale),
+                rank_ratio=self.rank_ratio,
+            )
+        if self.embedding_size != width:
+            raise ShapeError(
+                "global_depthwise head: without its linear layer the embedding is as long as the "
+                f"map is wide, {width}, got embedding_size={self.embedding_size}"
+            )
+        return _extended(pooled, ("flatten", Flatten()))
 
 
 @final
@@ -97,13 +120,14 @@ class VariableGroupHead(AbstractHead):
                 f"{self.group_width}, got {tail}"
             )
         groups = tail // self.group_width
-        steps: list[tuple[str, Layer]] = [
+        pooled = named(
             ("tail", conv_norm(tail, act=self.act, eps=eps)),
             ("global", Conv(out_channels=tail, kernel=(x.height, x.width), groups=groups)),
             ("global_norm", BatchNorm(eps=eps)),
             ("pointwise", conv_norm(self.embedding_size, act=self.act, eps=eps)),
-        ]
-        return _to_embedding(steps, self.embedding_size, bias=True, eps=eps)
+        )
+        size = self.embedding_size
+        return _to_embedding(pooled, size, size, bias=True, norm=BatchNorm(eps=eps))
 
 
 @final
@@ -126,13 +150,13 @@ class NormAwareHead(AbstractHead):
     kind: Literal["norm_aware"] = "norm_aware"
 
     def lower(self, x: Shape) -> Layer:
-        steps: list[tuple[str, Layer]] = [
+        pooled = named(
             ("tail", conv_norm(self.tail_channels, act=self.act)),
             ("map_norm", BatchNorm()),
             ("pool", NormAwarePool()),
             ("pool_norm", BatchNorm()),
-        ]
-        return _to_embedding(steps, self.embedding_size)
+        )
+        return _to_embedding(pooled, self.tail_channels, self.embedding_size)
 
 
 @final
@@ -142,36 +166,112 @@ class PooledLinearHead(AbstractHead):
 
     Attributes:
         embedding_size: length of the embedding.
-        tail_channels: width of the 1x1 convolution.
+        tail_channels: width of the 1x1 convolution; none for no such convolution.
         act: after the 1x1 convolution.
+        pool_norm: normalisation over channels behind the pool, or none.
+        embedding_bias: whether the linear layer has a bias.
+        embedding_norm: whether batch normalisation of the embedding follows.
+        rank_ratio: of the linear layer, where it is of low rank.
 
     Source: the classifier end of MobileNetV2 (arXiv 1801.04381, table 2) with an embedding in
-        place of class scores.
+        place of class scores; with `pool_norm` and without the rest, EdgeFace's (arXiv
+        2307.01838).
     """
 
     embedding_size: int
-    tail_channels: int = 512
+    tail_channels: int | None = 512
     act: ActivationName = "prelu"
+    pool_norm: Literal["layer"] | None = None
+    embedding_bias: bool = False
+    embedding_norm: bool = True
+    rank_ratio: float | None = None
     kind: Literal["pooled_linear"] = "pooled_linear"
 
     def lower(self, x: Shape) -> Layer:
-        steps: list[tuple[str, Layer]] = [
-            ("tail", conv_norm(self.tail_channels, act=self.act)),
+        width = x.channels if self.tail_channels is None else self.tail_channels
+        tail = None if self.tail_channels is None else conv_norm(width, act=self.act)
+        pooled = named(
+            ("tail", tail),
             ("pool", GlobalAveragePool()),
-        ]
-        return _to_embedding(steps, self.embedding_size)
+            ("pool_norm", LayerNorm() if self.pool_norm else None),
+        )
+        return _to_embedding(
+            pooled,
+            width,
+            self.embedding_size,
+            bias=self.embedding_bias,
+            norm=BatchNorm() if self.embedding_norm else None,
+            rank_ratio=self.rank_ratio,
+        )
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlattenLinearHead(AbstractHead):
+    """The whole map, flattened, into one linear layer.
+
+    Attributes:
+        embedding_size: length of the embedding.
+        map_norm: whether batch normalisation of the map comes first.
+        max_feature_map: whether the layer makes twice the embedding and the larger of both halves
+            is taken.
+        embedding_bias: whether the linear layer has a bias.
+        embedding_norm: whether batch normalisation of the embedding follows.
+        fixed_embedding_scale: whether that normalisation learns a shift only.
+
+    Source: the "E" output of ArcFace (Deng et al., arXiv 1801.07698, section 3.2.2) with both
+        normalisations; LightCNN (Wu et al., arXiv 1511.02683, table 1) without them.
+    """
+
+    embedding_size: int
+    map_norm: bool = True
+    max_feature_map: bool = False
+    embedding_bias: bool = True
+    embedding_norm: bool = True
+    fixed_embedding_scale: bool = False
+    kind: Literal["flatten_linear"] = "flatten_linear"
+
+    def lower(self, x: Shape) -> Layer:
+        wide = self.embedding_size * (2 if self.max_feature_map else 1)
+        return named(
+            ("map_norm", BatchNorm() if self.map_norm else None),
+            ("flatten", Flatten()),
+            ("embedding", Linear(out_features=wide, bias=self.embedding_bias)),
+            ("max", MaxFeatureMap() if self.max_feature_map else None),
+            (
+                "embedding_norm",
+                BatchNorm(fixed_scale=self.fixed_embedding_scale) if self.embedding_norm else None,
+            ),
+        )
 
 
 def _to_embedding(
-    steps: list[tuple[str, Layer]], embedding_size: int, *, bias: bool = False, eps: float = 1e-5
+    pooled: Sequence,
+    width: int,
+    embedding_size: int,
+    *,
+    bias: bool = False,
+    norm: BatchNorm | None = BatchNorm(),  # noqa: B008 - frozen
+    rank_ratio: float | None = None,
 ) -> Sequence:
-    """`steps`, then flat vector, linear layer and batch normalisation of the embedding."""
-    steps = [
-        *steps,
-        ("flatten", Flatten()),
-        ("embedding", Linear(out_features=embedding_size, bias=bias)),
-        ("embedding_norm", BatchNorm(eps=eps)),
-    ]
-    return Sequence(
-        layers=tuple(layer for _, layer in steps), names=tuple(name for name, _ in steps)
+    """`pooled`, then flat vector, linear layer and normalisation of the embedding.
+
+    Args:
+        pooled: to a 1x1 map.
+        width: of that map.
+        embedding_size: length of the embedding.
+        bias: whether the linear layer has one.
+        norm: of the embedding, or none.
+        rank_ratio: of the linear layer, where it is of low rank.
+    """
+    linear: Layer = Linear(out_features=embedding_size, bias=bias)
+    if rank_ratio is not None:
+        rank = max(2, int(rank_ratio * min(width, embedding_size)))
+        linear = named(("reduce", Linear(out_features=rank)), ("restore", linear))
+    return _extended(
+        pooled, ("flatten", Flatten()), ("embedding", linear), ("embedding_norm", norm)
     )
+
+
+def _extended(first: Sequence, *steps: tuple[str, Layer | None]) -> Sequence:
+    return named(*first.named_layers(), *steps)

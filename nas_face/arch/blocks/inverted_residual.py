@@ -1,71 +1,144 @@
-"""MobileFaceNet's bottleneck: expand, depthwise, project."""
+"""The inverted residual: expand, depthwise, project. MobileFaceNet's bottleneck, and with its
+knobs
+most blocks since."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
+from nas_face.arch.blocks.attention import Attention
 from nas_face.arch.blocks.parts import (
     AbstractBlock,
     ActivationName,
-    KernelSize,
+    Kernels,
+    Mixing,
+    NormName,
+    Partition,
     Ratio,
+    ShortcutName,
     Stride,
-    conv_norm,
-    residual,
-    squeeze_excite,
+    depthwise,
+    maybe_activation,
+    mixed,
+    named,
+    normed,
+    pointwise,
+    with_shortcut,
 )
-from nas_face.arch.combinators import Layer, Sequence
+from nas_face.arch.combinators import Layer
 from nas_face.arch.cost import Shape
+from nas_face.arch.layers import ChannelScale
+from nas_face.errors import ShapeError
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvertedResidual(AbstractBlock):
-    """1x1 expansion, depthwise convolution, linear 1x1 projection, identity shortcut where shapes
-    agree.
+    """1x1 expansion, depthwise convolution, 1x1 projection, shortcut.
+
+    The defaults are MobileFaceNet's bottleneck; every other field is a knob that some published
+    network turns.
 
     Attributes:
         out_channels: width of the output.
         hidden_channels: width between expansion and projection, a number of its own.
         stride: of the depthwise convolution.
-        kernel: of the depthwise convolution.
-        act: after expansion and depthwise convolution; the projection is linear.
-        squeeze_channels: inner width of a squeeze-and-excitation on the hidden width, or none.
+        kernel: of the depthwise convolution, or a set of kernels (MixFaceNets).
+        act: behind the expansion.
+        depthwise_act: behind the depthwise convolution; `same` as behind the expansion.
+        out_act: behind the sum (VarGNet); none elsewhere, so that the projection is linear.
+        expand: whether there is an expansion; without, `hidden_channels` is the input width.
+        expand_partition: parts of the expansion (SeesawFaceNets, MixFaceNets).
+        project_partition: parts of the projection.
+        mixing: permutation between expansion and depthwise convolution (Seesaw-shuffle).
+        out_mixing: permutation behind the sum (ShuffleMixFaceNets).
+        group_width: input channels in each group of the depthwise convolution (VarGNet).
+        factor: output channels of the depthwise convolution for each input channel (VarGNet).
+        attention: on the hidden width behind the depthwise convolution, or on the output.
+        attention_on: which of both.
+        shortcut: where shapes disagree; where they agree it is the identity, unless `none`.
+        shortcut_act: behind a shortcut that projects (DW-SeesawFaceNet).
+        norm: of all convolutions.
+        rank_ratio: of both 1x1 convolutions (EdgeFace), or none.
+        layer_scale: whether the working branch ends in a learned factor a channel (EdgeFace).
+        pre_activation: normalisation and activation in front of each convolution (PocketNet).
 
     Source: Chen et al., MobileFaceNets, arXiv 1804.07573, table 1; the block is Sandler et al.'s,
         arXiv 1801.04381, figure 3b, with PReLU.
-    Differs: `kernel` and `squeeze_channels` are not in the source; their defaults give its block.
     """
 
-    RATIOS: ClassVar[dict[str, Ratio]] = {
-        "expansion": Ratio("hidden_channels", "in_channels", 4),
-        "squeeze_ratio": Ratio("squeeze_channels", "hidden_channels"),
-    }
+    RATIOS: ClassVar[dict[str, Ratio]] = {"expansion": Ratio("hidden_channels", "in_channels", 4)}
+    ATTENTION_ON = "hidden_channels"
 
     out_channels: int
     hidden_channels: int
     stride: Stride = 1
-    kernel: KernelSize = 3
-    act: ActivationName = "prelu"
-    squeeze_channels: int | None = None
+    kernel: Kernels = 3
+    act: ActivationName | None = "prelu"
+    depthwise_act: ActivationName | Literal["same"] | None = "same"
+    out_act: ActivationName | None = None
+    expand: bool = True
+    expand_partition: Partition = (1,)
+    project_partition: Partition = (1,)
+    mixing: Mixing = "none"
+    out_mixing: Mixing = "none"
+    group_width: int = 1
+    factor: Literal[1, 2] = 1
+    attention: Attention | None = None
+    attention_on: Literal["hidden_channels", "out_channels"] = "hidden_channels"
+    shortcut: ShortcutName = "identity"
+    shortcut_act: ActivationName | None = None
+    norm: NormName = "batch"
+    rank_ratio: float | None = None
+    layer_scale: bool = False
+    pre_activation: bool = False
     kind: Literal["inverted_residual"] = "inverted_residual"
 
     def lower(self, x: Shape) -> Layer:
-        hidden = self.hidden_channels
-        steps: list[tuple[str, Layer]] = [
-            ("expand", conv_norm(hidden, act=self.act)),
-            (
-                "depthwise",
-                conv_norm(
-                    hidden, kernel=self.kernel, stride=self.stride, groups=hidden, act=self.act
-                ),
-            ),
-        ]
-        if self.squeeze_channels is not None:
-            steps.append(("attention", squeeze_excite(hidden, self.squeeze_channels)))
-        steps.append(("project", conv_norm(self.out_channels)))
-        body = Sequence(
-            layers=tuple(layer for _, layer in steps), names=tuple(name for name, _ in steps)
+        hidden, out = self.hidden_channels, self.out_channels
+        if not self.expand and hidden != x.channels:
+            raise ShapeError(
+                "inverted_residual: without expansion hidden_channels must be the input width "
+                f"{x.channels}, got {hidden}"
+            )
+        act = self.act if self.depthwise_act == "same" else self.depthwise_act
+        wide = hidden * self.factor
+        window = depthwise(
+            hidden,
+            self.kernel,
+            stride=self.stride,
+            group_width=self.group_width,
+            factor=self.factor,
         )
-        if self.stride == 1 and x.channels == self.out_channels:
-            return residual(body)
-        return body
+        expansion = self._normed(self._pointwise(x.channels, hidden), self.act)
+        projection = self._pointwise(wide, out, last=True)
+        body = named(
+            ("expand", expansion if self.expand else None),
+            ("shuffle", mixed(self.mixing)),
+            ("depthwise", self._normed(window, act)),
+            ("attention", self._attention_at("hidden_channels", x._replace(channels=wide))),
+            ("project", self._normed(projection, None)),
+            ("out_attention", self._attention_at("out_channels", x._replace(channels=out))),
+            ("scale", ChannelScale() if self.layer_scale else None),
+        )
+        whole = with_shortcut(
+            body, x, out, name=self.shortcut, stride=self.stride, act=self.shortcut_act
+        )
+        if self.out_act is None and self.out_mixing == "none":
+            return whole
+        return named(
+            ("block", whole),
+            ("act", maybe_activation(self.out_act)),
+            ("shuffle", mixed(self.out_mixing)),
+        )
+
+    def _pointwise(self, channels: int, out_channels: int, *, last: bool = False) -> Layer:
+        partition = self.project_partition if last else self.expand_partition
+        return pointwise(channels, out_channels, partition=partition, rank_ratio=self.rank_ratio)
+
+    def _normed(self, conv: Layer, act: ActivationName | None) -> Layer:
+        return normed(conv, act=act, norm=self.norm, pre_activation=self.pre_activation)
+
+    def _attention_at(self, width: str, x: Shape) -> Layer | None:
+        if self.attention is None or self.attention_on != width:
+            return None
+        return self.attention.lower(x)

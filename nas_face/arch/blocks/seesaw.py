@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
+from nas_face.arch.blocks.attention import Attention
 from nas_face.arch.blocks.parts import (
     AbstractBlock,
     ActivationName,
     KernelSize,
     Ratio,
+    ShortcutName,
     Stride,
     conv_norm,
-    residual,
-    squeeze_excite,
+    named,
+    with_shortcut,
 )
-from nas_face.arch.combinators import Layer, Sequence, Split
+from nas_face.arch.combinators import Layer, Split
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import ChannelShuffle
 from nas_face.errors import ShapeError
@@ -36,16 +38,16 @@ class Seesaw(AbstractBlock):
         stride: of the depthwise convolution.
         kernel: of the depthwise convolution.
         act: after expansion and depthwise convolution; the projection is linear.
-        squeeze_channels: inner width of the squeeze-and-excitation on the hidden width, or none.
+        attention: on the hidden width, or none.
+        shortcut: where shapes disagree (DW-SeesawFaceNet); where they agree it is the identity.
+        shortcut_act: behind a shortcut that projects.
 
     Source: Zhang, SeesawFaceNets, arXiv 1908.09124, section 3 and figure 2; squeeze-and-excitation
         of ratio 4, and x * sigmoid(x) as "swish", as in the author's code.
     """
 
-    RATIOS: ClassVar[dict[str, Ratio]] = {
-        "expansion": Ratio("hidden_channels", "in_channels", 4),
-        "squeeze_ratio": Ratio("squeeze_channels", "hidden_channels"),
-    }
+    RATIOS: ClassVar[dict[str, Ratio]] = {"expansion": Ratio("hidden_channels", "in_channels", 4)}
+    ATTENTION_ON = "hidden_channels"
 
     out_channels: int
     hidden_channels: int
@@ -53,7 +55,9 @@ class Seesaw(AbstractBlock):
     stride: Stride = 1
     kernel: KernelSize = 3
     act: ActivationName = "silu"
-    squeeze_channels: int | None = None
+    attention: Attention | None = None
+    shortcut: ShortcutName = "identity"
+    shortcut_act: ActivationName | None = None
     kind: Literal["seesaw"] = "seesaw"
 
     def lower(self, x: Shape) -> Layer:
@@ -61,25 +65,22 @@ class Seesaw(AbstractBlock):
         for name, width in (("input", x.channels), ("hidden", hidden), ("output", out)):
             if width % 4:
                 raise ShapeError(f"seesaw: the {name} width must be a multiple of 4, got {width}")
-        steps: list[tuple[str, Layer]] = [
-            ("expand", _uneven(x.channels, hidden, small_first=True, act=self.act))
-        ]
-        if self.mixing == "shuffle":
-            steps.append(("shuffle", ChannelShuffle(groups=2)))
-        depthwise = conv_norm(
-            hidden, kernel=self.kernel, stride=self.stride, groups=hidden, act=self.act
-        )
-        steps.append(("depthwise", depthwise))
-        if self.squeeze_channels is not None:
-            steps.append(("attention", squeeze_excite(hidden, self.squeeze_channels)))
         small_first = self.mixing == "shuffle"
-        steps.append(("project", _uneven(hidden, out, small_first=small_first, act=None)))
-        body = Sequence(
-            layers=tuple(layer for _, layer in steps), names=tuple(name for name, _ in steps)
+        body = named(
+            ("expand", _uneven(x.channels, hidden, small_first=True, act=self.act)),
+            ("shuffle", ChannelShuffle(groups=2) if self.mixing == "shuffle" else None),
+            (
+                "depthwise",
+                conv_norm(
+                    hidden, kernel=self.kernel, stride=self.stride, groups=hidden, act=self.act
+                ),
+            ),
+            ("attention", self.attention and self.attention.lower(x._replace(channels=hidden))),
+            ("project", _uneven(hidden, out, small_first=small_first, act=None)),
         )
-        if self.stride == 1 and x.channels == out:
-            return residual(body)
-        return body
+        return with_shortcut(
+            body, x, out, name=self.shortcut, stride=self.stride, act=self.shortcut_act
+        )
 
 
 def _uneven(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
+from nas_face.arch.blocks.attention import Attention
 from nas_face.arch.blocks.parts import (
     AbstractBlock,
     ActivationName,
@@ -10,6 +11,7 @@ from nas_face.arch.blocks.parts import (
     Ratio,
     Stride,
     conv_norm,
+    named,
 )
 from nas_face.arch.combinators import Concat, Layer, Sequence, Split
 from nas_face.arch.cost import Shape
@@ -33,6 +35,7 @@ class ShuffleUnit(AbstractBlock):
         stride: of the depthwise convolutions.
         kernel: of the depthwise convolutions.
         act: after each 1x1 convolution.
+        attention: on the output of the working branch, or none (not in the source).
 
     Source: Ma et al., ShuffleNet V2, arXiv 1807.11164, figure 3c and 3d, with PReLU as
         ShuffleFaceNet (Martinez-Diaz et al., ICCVW 2019) has it.
@@ -47,19 +50,18 @@ class ShuffleUnit(AbstractBlock):
     stride: Stride = 1
     kernel: KernelSize = 3
     act: ActivationName = "prelu"
+    attention: Attention | None = None
     kind: Literal["shuffle"] = "shuffle"
 
     def lower(self, x: Shape) -> Layer:
         if self.out_channels % 2:
             raise ShapeError(f"shuffle: out_channels must be even, got {self.out_channels}")
         half = self.out_channels // 2
-        working = Sequence(
-            layers=(
-                conv_norm(self.hidden_channels, act=self.act),
-                self._depthwise(self.hidden_channels),
-                conv_norm(half, act=self.act),
-            ),
-            names=("expand", "depthwise", "project"),
+        working = named(
+            ("expand", conv_norm(self.hidden_channels, act=self.act)),
+            ("depthwise", self._depthwise(self.hidden_channels)),
+            ("project", conv_norm(half, act=self.act)),
+            ("attention", self.attention and self.attention.lower(x._replace(channels=half))),
         )
         joined: Layer
         if self.stride == 1 and x.channels == self.out_channels:

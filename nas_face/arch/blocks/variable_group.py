@@ -1,18 +1,17 @@
 """VarGFaceNet's blocks: group convolutions of constant width per group."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
+from nas_face.arch.blocks.attention import Attention
 from nas_face.arch.blocks.parts import (
     AbstractBlock,
     ActivationName,
     KernelSize,
-    Ratio,
     Stride,
     activation,
     conv_norm,
     residual,
-    squeeze_excite,
 )
 from nas_face.arch.combinators import Layer, Sequence, Sum
 from nas_face.arch.cost import Shape
@@ -37,14 +36,10 @@ class VariableGroupNormal(AbstractBlock):
         group_width: channels in each group.
         kernel: of the group convolutions.
         act: activation throughout.
-        squeeze_channels: inner width of the squeeze-and-excitation, or none.
+        attention: on the block's output before the sum, or none.
 
     Source: Yan et al., VarGFaceNet, arXiv 1910.04985, figure 1a; settings from the authors' code.
     """
-
-    RATIOS: ClassVar[dict[str, Ratio]] = {
-        "squeeze_ratio": Ratio("squeeze_channels", "out_channels")
-    }
 
     out_channels: int
     stride: Stride = 1
@@ -52,15 +47,15 @@ class VariableGroupNormal(AbstractBlock):
     group_width: Literal[4, 8, 16] = 8
     kernel: KernelSize = 3
     act: ActivationName = "prelu"
-    squeeze_channels: int | None = None
+    attention: Attention | None = None
     kind: Literal["variable_group_normal"] = "variable_group_normal"
 
     def lower(self, x: Shape) -> Layer:
         first = _separable(self, x.channels, stride=self.stride, act=self.act)
         second = _separable(self, self.out_channels)
         attention: tuple[Layer, ...] = ()
-        if self.squeeze_channels is not None:
-            attention = (squeeze_excite(self.out_channels, self.squeeze_channels),)
+        if self.attention is not None:
+            attention = (self.attention.lower(x._replace(channels=self.out_channels)),)
         same = self.stride == 1 and x.channels == self.out_channels
         shortcut = None if same else _separable(self, x.channels, stride=self.stride)
         body = Sequence(layers=(first, second, *attention))
