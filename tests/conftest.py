@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas_face.arch.combinators import Layer
 from nas_face.arch.cost import Cost, Shape
 from nas_face.nn.build import build
+from nas_face.nn.modules import TranslationVariantConvModule
 
 # On a busy machine a slow example says nothing about the code.
 hypothesis.settings.register_profile("no_deadline", deadline=None)
@@ -30,7 +31,12 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def torch_cost() -> Callable[[Layer, Shape], tuple[Shape, Cost]]:
     """A function that builds a layer tree and has torch say its output shape, multiply-adds and
-    parameters; nothing is computed, so that any size is free."""
+    parameters; nothing is computed, so that any size is free.
+
+    Torch's counter knows convolutions and matrix products by their operators. A convolution whose
+    filter differs by position has none, so its weights are counted instead: each is one tap at one
+    position of the output, used once an image.
+    """
 
     def measure(layer: Layer, x: Shape) -> tuple[Shape, Cost]:
         with torch.device("meta"):
@@ -39,19 +45,26 @@ def torch_cost() -> Callable[[Layer, Shape], tuple[Shape, Cost]]:
         counter = FlopCounterMode(display=False)
         with counter:
             y = module.eval()(image)
-        params = sum(each.numel() for each in module.parameters())
-        flops = counter.get_total_flops()
+        unseen = sum(
+            each.weight.numel()
+            for each in module.modules()
+            if isinstance(each, TranslationVariantConvModule)
+        )
+        madds = counter.get_total_flops() // 2 + unseen
         shape = Shape(*y.shape[1:], *(1,) * (4 - y.ndim))
-        return shape, Cost(madds=flops // 2, params=params, folded_params=_folded(module))
+        return shape, Cost(madds=madds, params=_numbers(module), folded_params=_folded(module))
 
     return measure
 
 
+def _numbers(module: nn.Module) -> int:
+    """Parameters, those that are never trained included."""
+    return sum(each.numel() for each in module.parameters())
+
+
 def _folded(module: nn.Module) -> int:
-    """Parameters left when every normalisation is one bias a channel."""
+    """Parameters left when every batch normalisation is one bias a channel."""
     norms = [
         each for each in module.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)
     ]
-    return sum(each.numel() for each in module.parameters()) - sum(
-        each.weight.numel() for each in norms
-    )
+    return _numbers(module) - sum(_numbers(each) - each.num_features for each in norms)

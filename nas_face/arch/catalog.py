@@ -5,8 +5,14 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from nas_face.arch.blocks.cells import Cells
 from nas_face.arch.blocks.conv_unit import ConvUnit
+from nas_face.arch.blocks.edge import ConvEncoder, SplitAttention
+from nas_face.arch.blocks.fire import Fire
+from nas_face.arch.blocks.ghost import Ghost
+from nas_face.arch.blocks.improved_residual import ImprovedResidual
 from nas_face.arch.blocks.inverted_residual import InvertedResidual
+from nas_face.arch.blocks.max_feature import MaxFeature
 from nas_face.arch.blocks.parts import AbstractBlock
 from nas_face.arch.blocks.seesaw import Seesaw
 from nas_face.arch.blocks.shuffle import ShuffleUnit
@@ -22,7 +28,19 @@ from nas_face.arch.heads import (
 from nas_face.errors import ArchError, near_names
 
 _Blocks = (
-    ConvUnit | InvertedResidual | Seesaw | VariableGroupNormal | VariableGroupDown | ShuffleUnit
+    ConvUnit
+    | InvertedResidual
+    | Seesaw
+    | VariableGroupNormal
+    | VariableGroupDown
+    | ShuffleUnit
+    | Ghost
+    | Cells
+    | ConvEncoder
+    | SplitAttention
+    | ImprovedResidual
+    | MaxFeature
+    | Fire
 )
 _Heads = (
     GlobalDepthwiseHead | VariableGroupHead | NormAwareHead | PooledLinearHead | FlattenLinearHead

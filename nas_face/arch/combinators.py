@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, final
 
 from pydantic import Field
 
-from nas_face.arch.cost import Cost, Shape, in_graph, in_parallel, in_parts, in_sequence
+from nas_face.arch.cost import Cost, Shape, in_gate, in_graph, in_parallel, in_parts, in_sequence
 from nas_face.arch.layers import (
     AbstractLayer,
     Activation,
@@ -52,7 +52,7 @@ class Sequence(AbstractLayer):
     kind: Literal["sequence"] = "sequence"
 
     def __post_init__(self) -> None:
-        if self.names and len(set(self.names)) != len(self.layers):
+        if self.names and not len(set(self.names)) == len(self.names) == len(self.layers):
             raise ArchError(
                 f"sequence: names must be distinct and one for each of {len(self.layers)} layers, "
                 f"got {self.names}"
@@ -82,16 +82,8 @@ class Sum(AbstractLayer):
 
     def measure(self, x: Shape) -> tuple[Shape, Cost]:
         results = [branch.measure(x) for branch in self.branches]
-        shapes = {shape for shape, _ in results}
-        if len(shapes) != 1:
-            raise ShapeError(
-                "sum: all branches must give one shape, got "
-                f"{', '.join(map(str, sorted(shapes))) or 'no branch'}"
-            )
-        y = results[0][0]
-        # The sum is written over the first result, so only the branches' own peaks count beside
-        # it.
-        return y, in_parallel(results, x, Shape(0, 0, 0))
+        _check_one_shape([shape for shape, _ in results], "sum: all branches must give one shape")
+        return results[0][0], in_parallel(results, x)
 
 
 @final
@@ -149,21 +141,22 @@ class Product(AbstractLayer):
 
     def measure(self, x: Shape) -> tuple[Shape, Cost]:
         results = [branch.measure(x) for branch in self.branches]
-        shapes = {shape for shape, _ in results}
-        if len(shapes) != 1:
-            raise ShapeError(
-                "product: all branches must give one shape, got "
-                f"{', '.join(map(str, sorted(shapes))) or 'no branch'}"
-            )
-        # As with a sum, the product is written over the first result.
-        return results[0][0], in_parallel(results, x, Shape(0, 0, 0))
+        _check_one_shape(
+            [shape for shape, _ in results], "product: all branches must give one shape"
+        )
+        return results[0][0], in_parallel(results, x)
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate(AbstractLayer):
     """The input is multiplied by what `body` makes of it: a factor for each channel, as in
-    squeeze-and-excitation, for each position, or for each value."""
+    squeeze-and-excitation, for each position, or for each value.
+
+    Attributes:
+        body: gives a map of the input's shape, or one with 1 instead of any of its sizes, which
+            is repeated along that side.
+    """
 
     body: "Layer"
     kind: Literal["gate"] = "gate"
@@ -174,13 +167,7 @@ class Gate(AbstractLayer):
             raise ShapeError(
                 f"gate: the body must give {x}, or 1 instead of any of its sizes, got {y}"
             )
-        return x, Cost(
-            madds=cost.madds,
-            params=cost.params,
-            folded_params=cost.folded_params,
-            peak_activations=max(cost.peak_keeping_input, x.elements + y.elements),
-            peak_keeping_input=max(cost.peak_keeping_input, 2 * x.elements + y.elements),
-        )
+        return x, in_gate((y, cost), x)
 
 
 @final
@@ -220,7 +207,7 @@ class Graph(AbstractLayer):
     def __post_init__(self) -> None:
         if not self.steps:
             raise ArchError("graph: at least one step is needed")
-        if self.names and len(set(self.names)) != len(self.steps):
+        if self.names and not len(set(self.names)) == len(self.names) == len(self.steps):
             raise ArchError(
                 f"graph: names must be distinct and one for each of {len(self.steps)} steps, got "
                 f"{self.names}"
@@ -260,22 +247,23 @@ def join_shapes(shapes: list[Shape], join: Literal["sum", "concat"]) -> Shape:
     """
     if join == "concat":
         return _joined(shapes, "graph")
-    if len(set(shapes)) != 1:
-        raise ShapeError(
-            f"graph: a sum needs values of one shape, got {', '.join(map(str, shapes))}"
-        )
+    _check_one_shape(shapes, "graph: a sum needs values of one shape")
     return shapes[0]
 
 
+def _check_one_shape(shapes: list[Shape], rule: str) -> None:
+    if not shapes or any(shape != shapes[0] for shape in shapes[1:]):
+        found = ", ".join(map(str, sorted(set(shapes)))) or "no branch"
+        raise ShapeError(f"{rule}, got {found}")
+
+
 def _joined(shapes: list[Shape], kind: str) -> Shape:
-    maps = {(shape.height, shape.width) for shape in shapes}
-    if len(maps) != 1:
+    if not shapes or any(shape[1:] != shapes[0][1:] for shape in shapes[1:]):
         raise ShapeError(
             f"{kind}: all branches must give maps of one size, got "
             f"{', '.join(map(str, shapes)) or 'no branch'}"
         )
-    height, width = maps.pop()
-    return Shape(sum(shape.channels for shape in shapes), height, width)
+    return Shape(sum(shape.channels for shape in shapes), *shapes[0][1:])
 
 
 Primitive = (

@@ -74,14 +74,15 @@ def operations(layer: Layer, x: Shape, convention: Convention) -> int:
 
 
 def convention(name: str) -> Convention:
-    """The convention of that name.
+    """The convention of that name, in capitals or not.
 
     Raises:
         ArchError: there is none.
     """
-    if name not in CONVENTIONS:
+    known = {each.casefold(): convention for each, convention in CONVENTIONS.items()}
+    if name.casefold() not in known:
         raise ArchError(f"no convention {name!r}; {near_names(name, CONVENTIONS)}")
-    return CONVENTIONS[name]
+    return known[name.casefold()]
 
 
 def _primitives(layer: Layer, x: Shape) -> Iterator[tuple[Primitive, Shape, Shape]]:
@@ -135,6 +136,7 @@ def _challenge(layer: Primitive, x: Shape, y: Shape) -> int:
 
 
 def _element_wise_too(layer: Primitive, x: Shape, y: Shape) -> int:
+    """A pool counts every value of its window for each value that it gives."""
     match layer:
         case Conv() | Linear():
             return _two_each(layer, x, y) + (y.elements if layer.bias else 0)
@@ -144,6 +146,10 @@ def _element_wise_too(layer: Primitive, x: Shape, y: Shape) -> int:
             return x.elements
         case Pool():
             return y.elements * layer.kernel[0] * layer.kernel[1]
+        case GlobalAveragePool():
+            return x.elements
+        case GlobalAverageMaxPool():
+            return 2 * x.elements
         case _:
             return _two_each(layer, x, y)
 

@@ -1,20 +1,24 @@
 """What a network costs, and the one policy of what is counted.
 
-`madds` are the multiply-accumulates of convolutions and linear layers of the deployed network,
-from one image to one embedding. Batch normalisation (it folds away), activations, additions,
-pooling, channel shuffles and the training classifier are not counted. The figure equals half of
-what `torch.utils.flop_counter` reports. "FLOPs" means twice that and appears only where a user
-states a budget in FLOPs.
+`madds` are the multiply-accumulates of convolutions, linear layers and the two matrix products of
+attention in the deployed network, from one image to one embedding. Normalisation, activations,
+additions, element-wise products, pooling, interpolation, channel shuffles and the training
+classifier are not counted. The figure equals half of what `torch.utils.flop_counter` reports,
+except that torch sees no convolution in one whose filter differs by position. "FLOPs" means twice
+that and appears only where a user states a budget in FLOPs.
 
-`params` is what torch counts as trainable, the affine pair of batch normalisation included and the
-training classifier excluded; `folded_params` is what remains after batch normalisation is folded:
-every weight, bias and slope, and one bias for each normalised channel.
+`params` is what torch counts as parameters, the affine pair of batch normalisation included (also
+where its scale is fixed) and the training classifier excluded; `folded_params` is what remains
+after batch normalisation is folded: every weight, bias and slope, and one bias for each normalised
+channel.
 
 `peak_activations` is the largest number of activation values alive at once when layers run one
-after another, each result is freed after its last use, and element-wise layers work in place.
+after another, each result is freed after its last use, and element-wise layers work in place. A
+sum or a product is written over a value that nobody needs afterwards, and beside its operands if
+there is none. What a layer reads or writes by moving values (slices, crops, shuffles) counts as a
+new value.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -45,7 +49,7 @@ class Cost:
 
     Attributes:
         madds: multiply-accumulates of one forward pass on one image.
-        params: trainable parameters.
+        params: parameters as torch counts them.
         folded_params: parameters once batch normalisation is folded away.
         peak_activations: most activation values alive at once, the input counted until its last
             use.
@@ -73,7 +77,14 @@ class Cost:
         return self.folded_params * BYTES_PER_WEIGHT[precision]
 
 
-@functools.cache
+def largest(*sizes: int) -> int:
+    """The largest of some sizes: whole numbers, or what stands for them while a cost is traced."""
+    for size in sizes:
+        if not isinstance(size, int):
+            return size.largest(sizes)  # type: ignore[unreachable]
+    return max(sizes)
+
+
 def free(elements: int) -> Cost:
     """Cost of a layer that works in place on `elements` values and has no weights."""
     return Cost(peak_activations=elements, peak_keeping_input=2 * elements)
@@ -90,17 +101,21 @@ def in_sequence(steps: Sequence[tuple[Shape, Cost]], x: Shape) -> Cost:
     if not steps:
         return Cost(peak_activations=x.elements, peak_keeping_input=x.elements)
     first = steps[0][1]
-    later = max((cost.peak_activations for _, cost in steps[1:]), default=0)
+    later = largest(0, *(cost.peak_activations for _, cost in steps[1:]))
     return Cost(
         madds=sum(cost.madds for _, cost in steps),
         params=sum(cost.params for _, cost in steps),
         folded_params=sum(cost.folded_params for _, cost in steps),
-        peak_activations=max(first.peak_activations, later),
-        peak_keeping_input=max(first.peak_keeping_input, x.elements + later if later else 0),
+        peak_activations=largest(first.peak_activations, later),
+        peak_keeping_input=largest(
+            first.peak_keeping_input, x.elements + later if steps[1:] else 0
+        ),
     )
 
 
-def in_parallel(branches: Sequence[tuple[Shape, Cost]], x: Shape, joined: Shape) -> Cost:
+def in_parallel(
+    branches: Sequence[tuple[Shape, Cost]], x: Shape, joined: Shape | None = None
+) -> Cost:
     """Cost of branches that all read `x`, run one after another, and are then joined.
 
     The input stays alive until the last branch has started, or until the join if a branch passes
@@ -109,7 +124,8 @@ def in_parallel(branches: Sequence[tuple[Shape, Cost]], x: Shape, joined: Shape)
     Args:
         branches: output shape and cost of each, in running order.
         x: shape that every branch reads.
-        joined: shape after the join, which is written beside the branch results.
+        joined: shape after the join, which is written beside the branch results; `None` where it
+            is written over one of them.
     """
     passed_on = any(_is_identity(branch) for branch in branches)
     peak = peak_keeping = x.elements
@@ -117,12 +133,36 @@ def in_parallel(branches: Sequence[tuple[Shape, Cost]], x: Shape, joined: Shape)
     for position, (shape, cost) in enumerate(branches):
         last_use = position == len(branches) - 1 and not passed_on
         running = cost.peak_activations if last_use else cost.peak_keeping_input
-        peak = max(peak, waiting + running)
-        peak_keeping = max(peak_keeping, waiting + cost.peak_keeping_input)
+        peak = largest(peak, waiting + running)
+        peak_keeping = largest(peak_keeping, waiting + cost.peak_keeping_input)
         waiting += 0 if _is_identity((shape, cost)) else shape.elements
-    keeping_join = x.elements + waiting + joined.elements
-    at_join = keeping_join if passed_on else waiting + joined.elements
-    return _joint(branches, max(peak, at_join), max(peak_keeping, keeping_join))
+    beside = beside_keeping = joined.elements if joined else 0
+    if joined is None and len(branches) > 1 and all(map(_is_identity, branches)):
+        beside_keeping = x.elements  # there is no result but the input itself to write over
+    at_join = waiting + beside + (x.elements if passed_on else 0)
+    keeping_join = x.elements + waiting + beside_keeping
+    return _joint(branches, largest(peak, at_join), largest(peak_keeping, keeping_join))
+
+
+def in_gate(body: tuple[Shape, Cost], x: Shape) -> Cost:
+    """Cost of multiplying a value by what a body makes of it.
+
+    The product is written over the value if nobody else needs it, otherwise over the factors if
+    they are as large, otherwise beside both.
+
+    Args:
+        body: output shape and cost of what makes the factors.
+        x: shape of the value.
+    """
+    factors, cost = body
+    passed_on = _is_identity(body)
+    alive = x.elements if passed_on else x.elements + factors.elements
+    written_over = factors == x and not passed_on
+    return _joint(
+        [body],
+        largest(cost.peak_keeping_input, alive),
+        largest(cost.peak_keeping_input, alive if written_over else alive + x.elements),
+    )
 
 
 def in_parts(
@@ -143,15 +183,15 @@ def in_parts(
     waiting = waiting_beside = 0  # the second: without parts that are passed on
     for part, (shape, cost) in zip(parts, branches, strict=True):
         unread -= part.elements
-        peak = max(peak, waiting + cost.peak_activations + unread)
+        peak = largest(peak, waiting + cost.peak_activations + unread)
         others = whole - part.elements
-        peak_keeping = max(peak_keeping, waiting_beside + cost.peak_keeping_input + others)
+        peak_keeping = largest(peak_keeping, waiting_beside + cost.peak_keeping_input + others)
         waiting += shape.elements
         waiting_beside += 0 if _is_identity((shape, cost)) else shape.elements
     return _joint(
         branches,
-        max(peak, waiting + joined.elements),
-        max(peak_keeping, whole + waiting_beside + joined.elements),
+        largest(peak, waiting + joined.elements),
+        largest(peak_keeping, whole + waiting_beside + joined.elements),
     )
 
 
@@ -208,12 +248,12 @@ def _peak_of_graph(
         running = cost.peak_activations
         if len(sources) > 1:
             over_a_source = join == "sum" and ending
-            peak = max(peak, sum(alive.values()) + (0 if over_a_source else joined.elements))
+            peak = largest(peak, sum(alive.values()) + (0 if over_a_source else joined.elements))
         elif not ending:
             running = cost.peak_keeping_input - joined.elements  # the source itself is in `alive`
         for value in ending:
             del alive[value]
-        peak = max(peak, sum(alive.values()) + running)
+        peak = largest(peak, sum(alive.values()) + running)
         alive[number] = shape.elements
     return peak
 

@@ -42,6 +42,7 @@ class GlobalDepthwiseHead(AbstractHead):
 
     Attributes:
         embedding_size: length of the embedding; without the linear layer, the width before it.
+        map_act: in front of the 1x1 convolution, or none.
         tail_channels: width of the 1x1 convolution; none for no such convolution.
         act: after the 1x1 convolution.
         global_act: after the global depthwise convolution, or none.
@@ -52,11 +53,12 @@ class GlobalDepthwiseHead(AbstractHead):
 
     Source: Chen et al., MobileFaceNets, arXiv 1804.07573, section 3.2 and table 1; its variant -M
         has no linear layer, its variant -S neither that nor the 1x1 convolution.
-    Differs: the source has neither `global_act` nor `embedding_bias` (ShuffleFaceNet has both),
-        nor `fixed_embedding_scale` (MixFaceNets), nor `rank_ratio`.
+    Differs: the source has neither `map_act` (PocketNet), nor `global_act` and `embedding_bias`
+        (ShuffleFaceNet), nor `fixed_embedding_scale` (MixFaceNets), nor `rank_ratio`.
     """
 
     embedding_size: int
+    map_act: ActivationName | None = None
     tail_channels: int | None = 512
     act: ActivationName = "prelu"
     global_act: ActivationName | None = None
@@ -70,6 +72,7 @@ class GlobalDepthwiseHead(AbstractHead):
         width = x.channels if self.tail_channels is None else self.tail_channels
         tail = None if self.tail_channels is None else conv_norm(width, act=self.act)
         pooled = named(
+            ("map_act", maybe_activation(self.map_act)),
             ("tail", tail),
             ("global", Conv(out_channels=width, kernel=(x.height, x.width), groups=width)),
             ("global_norm", BatchNorm()),
@@ -84,12 +87,7 @@ class GlobalDepthwiseHead(AbstractHead):
                 norm=BatchNorm(fixed_scale=self.fixed_embedding_scale),
                 rank_ratio=self.rank_ratio,
             )
-        if self.embedding_size != width:
-            raise ShapeError(
-                "global_depthwise head: without its linear layer the embedding is as long as the "
-                f"map is wide, {width}, got embedding_size={self.embedding_size}"
-            )
-        return _extended(pooled, ("flatten", Flatten()))
+        return _without_linear("global_depthwise", pooled, width, self.embedding_size)
 
 
 @final
@@ -168,19 +166,23 @@ class PooledLinearHead(AbstractHead):
         embedding_size: length of the embedding.
         tail_channels: width of the 1x1 convolution; none for no such convolution.
         act: after the 1x1 convolution.
+        linear: whether the linear layer and its normalisation are there.
+        map_norm: whether batch normalisation of the map comes before the pool.
         pool_norm: normalisation over channels behind the pool, or none.
         embedding_bias: whether the linear layer has a bias.
         embedding_norm: whether batch normalisation of the embedding follows.
         rank_ratio: of the linear layer, where it is of low rank.
 
     Source: the classifier end of MobileNetV2 (arXiv 1801.04381, table 2) with an embedding in
-        place of class scores; with `pool_norm` and without the rest, EdgeFace's (arXiv
-        2307.01838).
+        place of class scores; with `map_norm`, that of TVConv's networks (arXiv 2203.10489); with
+        `pool_norm` and without the rest, EdgeFace's (arXiv 2307.01838); without the linear layer, the end of SqueezeNet (arXiv 1602.07360, figure 2).
     """
 
     embedding_size: int
     tail_channels: int | None = 512
     act: ActivationName = "prelu"
+    linear: bool = True
+    map_norm: bool = False
     pool_norm: Literal["layer"] | None = None
     embedding_bias: bool = False
     embedding_norm: bool = True
@@ -192,9 +194,12 @@ class PooledLinearHead(AbstractHead):
         tail = None if self.tail_channels is None else conv_norm(width, act=self.act)
         pooled = named(
             ("tail", tail),
+            ("map_norm", BatchNorm() if self.map_norm else None),
             ("pool", GlobalAveragePool()),
             ("pool_norm", LayerNorm() if self.pool_norm else None),
         )
+        if not self.linear:
+            return _without_linear("pooled_linear", pooled, width, self.embedding_size)
         return _to_embedding(
             pooled,
             width,
@@ -271,6 +276,15 @@ def _to_embedding(
     return _extended(
         pooled, ("flatten", Flatten()), ("embedding", linear), ("embedding_norm", norm)
     )
+
+
+def _without_linear(kind: str, pooled: Sequence, width: int, embedding_size: int) -> Sequence:
+    if embedding_size != width:
+        raise ShapeError(
+            f"{kind} head: without its linear layer the embedding is as long as the map is wide, "
+            f"{width}, got embedding_size={embedding_size}"
+        )
+    return _extended(pooled, ("flatten", Flatten()))
 
 
 def _extended(first: Sequence, *steps: tuple[str, Layer | None]) -> Sequence:

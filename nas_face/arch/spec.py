@@ -66,9 +66,9 @@ class ArchSpec:
         """
         steps = []
         shape = self.input
-        for name, block in self._named_blocks():
+        for name, block in self.named_blocks():
             try:
-                shape, cost = _measure(block, shape)
+                shape, cost = measured(block, shape)
             except ShapeError as failure:
                 raise ShapeError(f"{name}: {failure}") from failure
             steps.append((shape, cost))
@@ -82,7 +82,7 @@ class ArchSpec:
         """
         shape = self.input
         lowered = []
-        for name, block in self._named_blocks():
+        for name, block in self.named_blocks():
             try:
                 layer = block.lower(shape)
                 shape = layer.output_shape(shape)
@@ -132,7 +132,9 @@ class ArchSpec:
             raise ArchError(f"{path}: not a readable JSON file ({failure})") from failure
         return ArchSpec.from_data(data, where=str(path))
 
-    def _named_blocks(self) -> "list[tuple[str, Block | Head]]":
+    def named_blocks(self) -> "list[tuple[str, Block | Head]]":
+        """Every block and the head in running order, by their paths in the layer tree, such as
+        `stages.0.1`."""
         named: list[tuple[str, Block | Head]] = [
             (f"stem.{position}", block) for position, block in enumerate(self.stem)
         ]
@@ -142,7 +144,7 @@ class ArchSpec:
 
 
 @functools.lru_cache(maxsize=65536)
-def _measure(block: "Block | Head", x: Shape) -> tuple[Shape, Cost]:
-    """Shape and cost behind a block; repeated blocks of one network and of a whole search are met
-    again and again, so this is where screening many designs gets its speed."""
+def measured(block: "Block | Head", x: Shape) -> tuple[Shape, Cost]:
+    """Shape and cost behind a block or head; remembered, because repeated blocks of one network
+    and of a whole search are met again and again."""
     return block.lower(x).measure(x)

@@ -14,9 +14,10 @@ from onnx import ModelProto, helper
 import nas_face
 from nas_face.deploy.files import write_atomically
 from nas_face.deploy.onnx_graph import INPUT, GraphWriter
-from nas_face.deploy.onnx_lowering import Lowering, Value
+from nas_face.deploy.onnx_layers.site import Value
+from nas_face.deploy.onnx_lowering import Lowering
 from nas_face.errors import DeployError
-from nas_face.nn.model import FaceModel, Preprocessing
+from nas_face.nn.model import LUMA, FaceModel, Preprocessing
 
 # Opset 17 and IR 8 are old enough for every converter and runtime met so far; nothing here needs
 # more.
@@ -65,7 +66,7 @@ def to_onnx(model: FaceModel, *, prelu: Literal["native", "rewrite"] = "rewrite"
     }
     graph = GraphWriter()
     x = Value(_preprocess(graph, description.preprocessing), description.input)
-    y = Lowering(graph, weights, prelu).lower(description.network, "", x)
+    y = Lowering(graph, weights, prelu).lower(description.network, x)
     if not y.flat:
         raise DeployError("the network ends in a feature map; it must end in a flat embedding")
     height, width = description.input.height, description.input.width
@@ -84,7 +85,7 @@ def to_onnx(model: FaceModel, *, prelu: Literal["native", "rewrite"] = "rewrite"
 
 
 def _preprocess(graph: GraphWriter, preprocessing: Preprocessing) -> str:
-    """(x - mean) / scale as two nodes, the order of channels before it.
+    """(x - mean) / scale as two nodes, the order of channels or the brightness before it.
 
     Folding them into the first convolution would be wrong at the border: its padding is zero
     after normalisation, not before.
@@ -93,6 +94,11 @@ def _preprocess(graph: GraphWriter, preprocessing: Preprocessing) -> str:
     if preprocessing.channel_order == "BGR":
         order = graph.integers("preprocessing.order", (2, 1, 0))
         x = graph.node("Gather", "preprocessing.bgr", (x, order), {"axis": 1})
+    if preprocessing.channel_order == "grey":
+        shares = graph.floats("preprocessing.luma", np.array(LUMA).reshape(3, 1, 1))
+        axis = graph.integers("preprocessing.channels", (1,))
+        x = graph.node("Mul", "preprocessing.shares", (x, shares))
+        x = graph.node("ReduceSum", "preprocessing.grey", (x, axis))
     mean = graph.floats("preprocessing.mean", np.array(preprocessing.mean))
     scale = graph.floats("preprocessing.scale", np.array(preprocessing.scale))
     centred = graph.node("Sub", "preprocessing.centred", (x, mean))
@@ -103,6 +109,12 @@ def _properties(model: FaceModel) -> dict[str, str]:
     """What a reader of the file alone should know."""
     description = model.description
     how = description.preprocessing
+    red, green, blue = LUMA
+    pixels = {
+        "RGB": "in RGB order",
+        "BGR": "in BGR order",
+        "grey": f"to the brightness {red:g} R + {green:g} G + {blue:g} B",
+    }
     return {
         "nas_face.version": nas_face.__version__,
         "nas_face.arch_id": description.arch_id,
@@ -111,6 +123,6 @@ def _properties(model: FaceModel) -> dict[str, str]:
         "nas_face.embedding_size": str(description.embedding_size),
         "nas_face.preprocessing": (
             "feed RGB pixels 0..255 as float32 (N, 3, H, W); the graph itself applies "
-            f"(x - {how.mean:g}) / {how.scale:g} in {how.channel_order} order"
+            f"(x - {how.mean:g}) / {how.scale:g} {pixels[how.channel_order]}"
         ),
     }

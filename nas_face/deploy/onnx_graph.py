@@ -10,7 +10,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 INPUT: Final = "image"
 OUTPUT: Final = "embedding"
 
-Attribute = int | float | tuple[int, ...]
+Attribute = int | float | str | tuple[int, ...]
 
 
 @final
@@ -77,6 +77,7 @@ class GraphWriter:
             width: of the image.
             size: of the embedding.
         """
+        read = {name for node in self._nodes for name in node.input}
         for node in self._nodes:
             node.output[:] = [OUTPUT if each == last else each for each in node.output]
         image = (INPUT, TensorProto.FLOAT, ("N", 3, height, width))
@@ -86,7 +87,8 @@ class GraphWriter:
             name,
             [helper.make_tensor_value_info(*image)],
             [helper.make_tensor_value_info(*embedding)],
-            list(self._arrays.values()),
+            # A constant that was folded away has no reader.
+            [array for name, array in self._arrays.items() if name in read],
         )
 
     def _array(self, name: str, values: NDArray[np.float32] | NDArray[np.int64]) -> str:

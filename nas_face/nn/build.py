@@ -4,112 +4,90 @@ Keys of the state dict are the paths in the tree, such as
 `stages.0.1.branches.0.expand.conv.weight`.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import assert_never
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nas_face.arch.combinators import Concat, Gate, Layer, Sequence, Split, Sum
+from nas_face.arch.combinators import (
+    Concat,
+    Gate,
+    Graph,
+    Layer,
+    Primitive,
+    Product,
+    Sequence,
+    Split,
+    Sum,
+    join_shapes,
+)
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import (
     Activation,
     BatchNorm,
+    ChannelConv,
+    ChannelPool,
+    ChannelScale,
     ChannelShuffle,
+    ChannelSlice,
     Conv,
+    Crop,
+    CrossCovarianceAttention,
     Flatten,
+    FourierFeatures,
+    Function,
+    GatedChannelTransform,
+    GlobalAverageMaxPool,
     GlobalAveragePool,
+    LayerNorm,
     Linear,
+    MaxFeatureMap,
     NormAwarePool,
+    Pool,
     PReLU,
+    Resize,
+    TranslationVariantConv,
+)
+from nas_face.errors import BuildError
+from nas_face.nn.combinators import (
+    ConcatModule,
+    GateModule,
+    GraphModule,
+    ProductModule,
+    SplitModule,
+    SumModule,
+)
+from nas_face.nn.modules import (
+    FIRST_SLOPE,
+    AnyRankBatchNorm,
+    ChannelConvModule,
+    ChannelPoolModule,
+    ChannelScaleModule,
+    ChannelSliceModule,
+    CropModule,
+    CrossCovarianceAttentionModule,
+    FixedScaleBatchNorm,
+    FourierFeaturesModule,
+    GatedChannelTransformModule,
+    GlobalAverageMaxPoolModule,
+    GlobalAveragePoolModule,
+    LayerNormModule,
+    MaxFeatureMapModule,
+    NormAwarePoolModule,
+    ResizeModule,
+    TranslationVariantConvModule,
 )
 
-FUNCTIONS: dict[str, type[nn.Module]] = {
+FUNCTIONS: dict[Function, type[nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "silu": nn.SiLU,
     "hard_swish": nn.Hardswish,
+    "gelu": nn.GELU,
     "sigmoid": nn.Sigmoid,
     "hard_sigmoid": nn.Hardsigmoid,
 }
-
-
-class AnyRankBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation of `(N, C)` and `(N, C, H, W)` alike."""
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        """Any rank of two or more is right: the channel is always the second dimension."""
-
-
-class NormAwarePoolModule(nn.Module):
-    """See `nas_face.arch.layers.NormAwarePool`."""
-
-    def __init__(self, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        norms = (x.square().sum(dim=1, keepdim=True) + self.eps).sqrt()  # (N, 1, H, W)
-        weights = norms.mean(dim=(2, 3), keepdim=True) / norms  # (N, 1, H, W)
-        return (x * weights).mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
-
-
-class GlobalAveragePoolModule(nn.Module):
-    """Mean over positions, the map kept as 1x1."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(2, 3), keepdim=True)
-
-
-class SumModule(nn.Module):
-    """Adds the results of all branches."""
-
-    def __init__(self, branches: list[nn.Module]) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:
-        total: Tensor = self.branches[0](x)
-        for branch in self.branches[1:]:
-            total = total + branch(x)
-        return total
-
-
-class ConcatModule(nn.Module):
-    """Concatenates the results of all branches along channels."""
-
-    def __init__(self, branches: list[nn.Module]) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
-
-
-class SplitModule(nn.Module):
-    """Cuts along channels, sends each part through its branch, concatenates."""
-
-    def __init__(self, sizes: tuple[int, ...], branches: list[nn.Module]) -> None:
-        super().__init__()
-        self.sizes = list(sizes)
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:
-        parts = x.split(self.sizes, dim=1)
-        return torch.cat(
-            [branch(part) for branch, part in zip(self.branches, parts, strict=True)], dim=1
-        )
-
-
-class GateModule(nn.Module):
-    """Multiplies by what the body makes of the input."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        factors: Tensor = self.body(x)  # (N, C, 1, 1)
-        return x * factors
 
 
 def build(layer: Layer, x: Shape) -> nn.Module:
@@ -121,6 +99,7 @@ def build(layer: Layer, x: Shape) -> nn.Module:
 
     Raises:
         ShapeError: some layer cannot take the shape in front of it.
+        BuildError: torch cannot take a name as the key of a layer.
     """
     layer.measure(x)  # before torch refuses, in words of its own
     module, _ = _build(layer, x)
@@ -136,10 +115,15 @@ def _build(layer: Layer, x: Shape) -> tuple[nn.Module, Shape]:
             shape = x
             for name, child in layer.named_layers():
                 built, shape = _build(child, shape)
-                module.add_module(name, built)
+                with _usable_names(layer.names):
+                    module.add_module(name, built)
             return module, shape
+        case Graph():
+            return _graph(layer, x)
         case Sum():
             module = SumModule([build(branch, x) for branch in layer.branches])
+        case Product():
+            module = ProductModule([build(branch, x) for branch in layer.branches])
         case Concat():
             module = ConcatModule([build(branch, x) for branch in layer.branches])
         case Split():
@@ -153,18 +137,60 @@ def _build(layer: Layer, x: Shape) -> tuple[nn.Module, Shape]:
     return module, layer.output_shape(x)
 
 
-def _primitive(
-    layer: Conv
-    | BatchNorm
-    | PReLU
-    | Activation
-    | ChannelShuffle
-    | GlobalAveragePool
-    | NormAwarePool
-    | Flatten
-    | Linear,
-    x: Shape,
-) -> nn.Module:
+def _graph(layer: Graph, x: Shape) -> tuple[nn.Module, Shape]:
+    shapes = [x]
+    steps: dict[str, nn.Module] = {}
+    for name, step in layer.named_steps():
+        joined = join_shapes([shapes[source] for source in step.sources], step.join)
+        steps[name], shape = _build(step.layer, joined)
+        shapes.append(shape)
+    with _usable_names(layer.names):
+        graph = GraphModule(steps, [(step.sources, step.join) for step in layer.steps])
+    return graph, shapes[-1]
+
+
+@contextlib.contextmanager
+def _usable_names(names: tuple[str, ...]) -> Iterator[None]:
+    """Torch's own refusal of a key, in words of ours."""
+    try:
+        yield
+    except KeyError as failure:
+        raise BuildError(
+            "names of layers must be words without dots that mean nothing to torch, got "
+            f"{', '.join(map(repr, names))} ({failure.args[0]})"
+        ) from failure
+
+
+def _primitive(layer: Primitive, x: Shape) -> nn.Module:
+    match layer:
+        case Conv() | TranslationVariantConv() | ChannelConv() | Linear():
+            return _affine(layer, x)
+        case BatchNorm() | LayerNorm() | ChannelScale() | PReLU() | GatedChannelTransform():
+            return _channelwise(layer, x)
+        case Activation():
+            return FUNCTIONS[layer.function]()
+        case MaxFeatureMap():
+            return MaxFeatureMapModule()
+        case ChannelShuffle():
+            # Dealing (g, n) out as (n, g) is undone by dealing n groups out.
+            return nn.ChannelShuffle(x.channels // layer.groups if layer.inverse else layer.groups)
+        case ChannelSlice():
+            return ChannelSliceModule(layer.start, layer.stop)
+        case CrossCovarianceAttention():
+            return CrossCovarianceAttentionModule(layer.heads)
+        case Flatten():
+            return nn.Flatten()
+        case Crop():
+            return CropModule(layer.top, layer.left)
+        case Resize():
+            return ResizeModule(layer.height, layer.width)
+        case FourierFeatures():
+            return FourierFeaturesModule(layer.width)
+        case _:
+            return _pool(layer)
+
+
+def _affine(layer: Conv | TranslationVariantConv | ChannelConv | Linear, x: Shape) -> nn.Module:
     match layer:
         case Conv():
             return nn.Conv2d(
@@ -176,22 +202,56 @@ def _primitive(
                 groups=layer.groups,
                 bias=layer.bias,
             )
-        case BatchNorm():
-            return AnyRankBatchNorm(x.channels, eps=layer.eps, momentum=layer.momentum)
-        case PReLU():
-            return nn.PReLU(1 if layer.shared else x.channels)
-        case Activation():
-            return FUNCTIONS[layer.function]()
-        case ChannelShuffle():
-            return nn.ChannelShuffle(layer.groups)
-        case GlobalAveragePool():
-            return GlobalAveragePoolModule()
-        case NormAwarePool():
-            return NormAwarePoolModule(layer.eps)
-        case Flatten():
-            return nn.Flatten()
+        case TranslationVariantConv():
+            y = layer.output_shape(x)
+            return TranslationVariantConvModule(y, layer.kernel, layer.stride, layer.padding)
+        case ChannelConv():
+            return ChannelConvModule(layer.kernel)
         case Linear():
             return nn.Linear(x.channels, layer.out_features, bias=layer.bias)
+
+
+def _channelwise(
+    layer: BatchNorm | LayerNorm | ChannelScale | PReLU | GatedChannelTransform, x: Shape
+) -> nn.Module:
+    match layer:
+        case BatchNorm():
+            norm = FixedScaleBatchNorm if layer.fixed_scale else AnyRankBatchNorm
+            return norm(x.channels, eps=layer.eps, momentum=layer.momentum)
+        case LayerNorm():
+            return LayerNormModule(x.channels, layer.eps)
+        case ChannelScale():
+            return ChannelScaleModule(x.channels, layer.start)
+        case PReLU():
+            return nn.PReLU(1 if layer.shared else x.channels)
+        case GatedChannelTransform():
+            return GatedChannelTransformModule(x.channels, layer.eps)
+
+
+def _pool(
+    layer: Pool | GlobalAveragePool | GlobalAverageMaxPool | NormAwarePool | ChannelPool,
+) -> nn.Module:
+    match layer:
+        case Pool(function="max"):
+            return nn.MaxPool2d(
+                layer.kernel, layer.stride, padding=layer.padding, ceil_mode=layer.ceil
+            )
+        case Pool():
+            return nn.AvgPool2d(
+                layer.kernel,
+                layer.stride,
+                padding=layer.padding,
+                ceil_mode=layer.ceil,
+                count_include_pad=False,
+            )
+        case GlobalAveragePool():
+            return GlobalAveragePoolModule()
+        case GlobalAverageMaxPool():
+            return GlobalAverageMaxPoolModule()
+        case NormAwarePool():
+            return NormAwarePoolModule(layer.eps)
+        case ChannelPool():
+            return ChannelPoolModule()
         case _:
             assert_never(layer)
 
@@ -200,12 +260,16 @@ def initialise_(module: nn.Module) -> None:
     """Draw fresh weights in place, from torch's current generator.
 
     He-normal by fan-in: a depthwise filter has nine inputs whatever the width, whereas fan-out
-    would start it near zero and make the first steps of a scale-free layer far too large.
+    would start it near zero and make the first steps of a scale-free layer far too large. A
+    depthwise convolution whose filters differ by position starts with the same one everywhere.
+    What only scales or shifts a channel keeps the start that its layer states.
 
     Source: He et al., arXiv 1502.01852, equation 10, with the starting slope 0.25 of PReLU.
     """
     for each in module.modules():
         if isinstance(each, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(each.weight, a=0.25, mode="fan_in")
+            nn.init.kaiming_normal_(each.weight, a=FIRST_SLOPE, mode="fan_in")
             if each.bias is not None:
                 nn.init.zeros_(each.bias)
+        elif isinstance(each, TranslationVariantConvModule | ChannelConvModule):
+            each.reset_parameters()

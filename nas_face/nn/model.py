@@ -26,6 +26,11 @@ from nas_face.nn.build import build, initialise_
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 
+# Of red, green and blue in the brightness of a pixel: ITU-R BT.601-7, section 2.5.1.
+LUMA = (0.299, 0.587, 0.114)
+
+ChannelOrder = Literal["RGB", "BGR", "grey"]
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +40,20 @@ class Preprocessing:
     Attributes:
         mean: subtracted from pixel values 0 to 255.
         scale: divided by.
-        channel_order: order in which the network expects the three channels.
+        channel_order: order in which the network expects the three channels; `grey` for one
+            channel, the brightness 0.299 R + 0.587 G + 0.114 B, not rounded.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     mean: float = 127.5
     scale: float = 127.5
-    channel_order: Literal["RGB", "BGR"] = "RGB"
+    channel_order: ChannelOrder = "RGB"
+
+    @property
+    def channels(self) -> int:
+        """What the network reads: 3 for a colour image, 1 for a grey one."""
+        return 1 if self.channel_order == "grey" else 3
 
     def apply(self, images: NDArray[np.uint8]) -> Tensor:
         """Images to network input.
@@ -51,11 +62,13 @@ class Preprocessing:
             images: `(N, H, W, 3)` RGB.
 
         Returns:
-            `(N, 3, H, W)` float32.
+            `(N, channels, H, W)` float32.
         """
-        ordered = images if self.channel_order == "RGB" else images[..., ::-1]
+        ordered = images[..., ::-1] if self.channel_order == "BGR" else images
         # A copy, because torch takes no mirrored views and warns of read-only arrays.
         x = torch.from_numpy(ordered.copy()).permute(0, 3, 1, 2).to(torch.float32)
+        if self.channel_order == "grey":
+            x = x.mul_(torch.tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
         return x.sub_(self.mean).div_(self.scale).contiguous()
 
 
@@ -67,7 +80,8 @@ class Description:
     Attributes:
         network: the layer tree.
         input_shape: channels, height, width of its input.
-        preprocessing: what happens to an image before it.
+        preprocessing: what happens to an image before it; gives as many channels as
+            `input_shape` has.
         arch_id: of the ArchSpec that the tree was lowered from, or of its unpruned ancestor.
         lineage: what was done to the weights, oldest first, one plain record a step.
         version: of this format.
@@ -81,6 +95,19 @@ class Description:
     arch_id: str
     lineage: tuple[str, ...] = ()
     version: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        channels = self.input_shape[0]
+        if channels not in (1, 3):
+            raise BuildError(
+                f"input_shape: a network reads 3 channels of colour or 1 of grey, got {channels}"
+            )
+        if channels != self.preprocessing.channels:
+            fitting = "'grey'" if channels == 1 else "'RGB' or 'BGR'"
+            raise BuildError(
+                f"preprocessing.channel_order: a network of input channels {channels} needs "
+                f"{fitting}, got {self.preprocessing.channel_order!r}"
+            )
 
     @property
     def input(self) -> Shape:
@@ -132,15 +159,23 @@ class FaceModel:
         """Untrained model of an ArchSpec; the same seed gives the same weights.
 
         Args:
-            spec: the architecture.
+            spec: the architecture; with one input channel, its preprocessing makes images grey.
             seed: of the weights.
+
+        Raises:
+            BuildError: the input has neither three channels nor one.
         """
         tree = spec.lower()
+        description = Description(
+            network=tree,
+            input_shape=spec.input_shape,
+            preprocessing=Preprocessing(channel_order="grey" if spec.input[0] == 1 else "RGB"),
+            arch_id=spec.arch_id,
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = build(tree, spec.input)
             initialise_(module)
-        description = Description(network=tree, input_shape=spec.input_shape, arch_id=spec.arch_id)
         return FaceModel(description=description, module=module)
 
     @staticmethod

@@ -1,15 +1,36 @@
 """A second opinion on peak activations: run a layer tree step by step and watch what is alive.
 
 Written from the policy in words and without a formula of `nas_face.arch.cost`: layers run one
-after another, a value is freed after its last use, element-wise layers and additions work in place
-where nobody else needs their input, and the parts of a split are freed one by one.
+after another, a value is freed after its last use, element-wise layers, normalisations and scales
+work in place where nobody else needs their input, and the parts of a split are freed one by one.
+Sums and products of values are written over a value that nobody needs afterwards, and take new
+memory where there is none. Cutting, cropping and shuffling makes a copy.
 """
 
 from dataclasses import dataclass
 
-from nas_face.arch.combinators import Concat, Gate, Layer, Sequence, Split, Sum
+from nas_face.arch.combinators import (
+    Concat,
+    Gate,
+    Graph,
+    Layer,
+    Product,
+    Sequence,
+    Split,
+    Sum,
+)
 from nas_face.arch.cost import Shape
-from nas_face.arch.layers import Activation, BatchNorm, Flatten, NormAwarePool, PReLU
+from nas_face.arch.layers import (
+    Activation,
+    BatchNorm,
+    ChannelScale,
+    CrossCovarianceAttention,
+    Flatten,
+    GatedChannelTransform,
+    LayerNorm,
+    NormAwarePool,
+    PReLU,
+)
 
 
 @dataclass(eq=False)
@@ -53,19 +74,31 @@ def _run(layer: Layer, value: Value, memory: Memory, *, kept: bool) -> Value:
             for each in layer.layers:
                 current = _run(each, current, memory, kept=kept and current is value)
             return current
-        case Sum() | Concat():
+        case Sum() | Product() | Concat():
             return _joined(layer, value, memory, kept=kept)
+        case Graph():
+            return _graph(layer, value, memory, kept=kept)
         case Split():
             return _split(layer, value, memory, kept=kept)
         case Gate():
-            factors = _run(layer.body, value, memory, kept=True)
-            product = memory.take(value.shape) if kept else value
-            memory.drop(factors)
-            return product
-        case BatchNorm() | PReLU() | Activation() | Flatten():
+            return _gate(layer, value, memory, kept=kept)
+        case Flatten():
             if kept:
                 return memory.take(layer.output_shape(value.shape))
             return Value(layer.output_shape(value.shape))
+        case BatchNorm() | LayerNorm() | ChannelScale() | PReLU() | Activation():
+            return memory.take(value.shape) if kept else value
+        case GatedChannelTransform():
+            factors = memory.take(Shape(value.shape.channels, 1, 1))
+            result = memory.take(value.shape) if kept else value
+            memory.drop(factors)
+            return result
+        case CrossCovarianceAttention():
+            result_shape = layer.output_shape(value.shape)
+            width = result_shape.channels // layer.heads  # of each head
+            mixing = memory.take(Shape(layer.heads, width, width))
+            result = memory.take(result_shape)
+            memory.drop(mixing)
         case NormAwarePool():
             scaled = memory.take(value.shape)
             result = memory.take(layer.output_shape(value.shape))
@@ -76,19 +109,63 @@ def _run(layer: Layer, value: Value, memory: Memory, *, kept: bool) -> Value:
     return result
 
 
-def _joined(layer: Sum | Concat, value: Value, memory: Memory, *, kept: bool) -> Value:
+def _gate(layer: Gate, value: Value, memory: Memory, *, kept: bool) -> Value:
+    factors = _run(layer.body, value, memory, kept=True)
+    if factors is value:
+        return memory.take(value.shape) if kept else value
+    if not kept:
+        memory.drop(factors)
+        return value
+    if factors.shape == value.shape:
+        return factors
+    result = memory.take(value.shape)
+    memory.drop(factors)
+    return result
+
+
+def _joined(layer: Sum | Product | Concat, value: Value, memory: Memory, *, kept: bool) -> Value:
     results: list[Value] = []
     for at, branch in enumerate(layer.branches):
         needed = kept or value in results or at < len(layer.branches) - 1
         results.append(_run(branch, value, memory, kept=needed))
+    if len(results) == 1 and not isinstance(layer, Concat):
+        return results[0]  # nothing is added, nothing multiplied
     owned = [each for each in dict.fromkeys(results) if each is not value or not kept]
-    if isinstance(layer, Sum):
-        total, *others = owned
-        memory.drop(*others)
-        return total
-    result = memory.take(layer.output_shape(value.shape))
-    memory.drop(*owned)
-    return result
+    return _written(isinstance(layer, Concat), owned, layer.output_shape(value.shape), memory)
+
+
+def _written(beside: bool, owned: list[Value], shape: Shape, memory: Memory) -> Value:
+    """Joined values: over one of those that end here, unless it must be beside them."""
+    if beside or not owned:
+        result = memory.take(shape)
+        memory.drop(*owned)
+        return result
+    memory.drop(*owned[1:])
+    return owned[0]
+
+
+def _graph(layer: Graph, value: Value, memory: Memory, *, kept: bool) -> Value:
+    values = [value]
+    for at, step in enumerate(layer.steps):
+        read_later = {
+            values[source]
+            for later in layer.steps[at + 1 :]
+            for source in later.sources
+            if source < len(values)
+        }
+        needed = read_later | ({value} if kept else set())
+        sources = [values[source] for source in step.sources]
+        if len(sources) == 1:
+            values.append(_run(step.layer, sources[0], memory, kept=sources[0] in needed))
+            continue
+        owned = [each for each in dict.fromkeys(sources) if each not in needed]
+        height, width = sources[0].shape[1:]
+        channels = [each.shape.channels for each in sources]
+        beside = step.join == "concat"
+        shape = Shape(sum(channels) if beside else channels[0], height, width)
+        joined = _written(beside, owned, shape, memory)
+        values.append(_run(step.layer, joined, memory, kept=False))
+    return values[-1]
 
 
 def _split(layer: Split, value: Value, memory: Memory, *, kept: bool) -> Value:

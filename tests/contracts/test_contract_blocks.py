@@ -8,8 +8,15 @@ import pytest
 import torch
 from contract_cases import BLOCK_CASES, HEAD_CASES, MAP, case_id
 
+from nas_face.arch.blocks.attention import SqueezeExcite
+from nas_face.arch.blocks.cells import Cells
 from nas_face.arch.blocks.conv_unit import ConvUnit
+from nas_face.arch.blocks.edge import ConvEncoder, SplitAttention
+from nas_face.arch.blocks.fire import Fire
+from nas_face.arch.blocks.ghost import Ghost
+from nas_face.arch.blocks.improved_residual import ImprovedResidual
 from nas_face.arch.blocks.inverted_residual import InvertedResidual
+from nas_face.arch.blocks.max_feature import MaxFeature
 from nas_face.arch.blocks.seesaw import Seesaw
 from nas_face.arch.blocks.shuffle import ShuffleUnit
 from nas_face.arch.blocks.variable_group import VariableGroupDown, VariableGroupNormal
@@ -17,6 +24,7 @@ from nas_face.arch.catalog import BLOCKS, HEADS, Block, Head, block_class, kind_
 from nas_face.arch.codec import canonical_json, from_data, to_data
 from nas_face.arch.cost import Shape
 from nas_face.arch.heads import (
+    FlattenLinearHead,
     GlobalDepthwiseHead,
     NormAwareHead,
     PooledLinearHead,
@@ -103,8 +111,31 @@ WRONG: list[tuple[Any, Shape, str]] = [
     (ConvUnit(out_channels=-8), MAP, "to -8 channels"),
     (ConvUnit(out_channels=8, depthwise=True), MAP, "keeps its width 16, got out_channels=8"),
     (InvertedResidual(out_channels=0, hidden_channels=8), MAP, "to 0 channels"),
-    (InvertedResidual(out_channels=8, hidden_channels=0), MAP, "to 0 channels"),
-    (InvertedResidual(out_channels=8, hidden_channels=8, squeeze_channels=0), MAP, "to 0 chann"),
+    (InvertedResidual(out_channels=8, hidden_channels=0), MAP, "a part of 0 does not work"),
+    (
+        InvertedResidual(out_channels=8, hidden_channels=8, attention=SqueezeExcite(channels=0)),
+        MAP,
+        "to 0 channels",
+    ),
+    (
+        InvertedResidual(
+            out_channels=8, hidden_channels=8, translation_variant=True, kernel=(3, 5)
+        ),
+        MAP,
+        r"one kernel, .* got kernel=\(3, 5\)",
+    ),
+    (Cells(out_channels=10), MAP, "a multiple of nodes x stride = 4, got 10"),
+    (Cells(out_channels=12, stride=2), MAP, "a multiple of nodes x stride = 8, got 12"),
+    (Cells(out_channels=0), MAP, "to 0 channels"),
+    (ConvEncoder(out_channels=0, hidden_channels=8), MAP, "to 0 channels"),
+    (ConvEncoder(out_channels=16, hidden_channels=0), MAP, "to 0 channels"),
+    (SplitAttention(out_channels=18, hidden_channels=8), MAP, "multiple of heads=4, got 18"),
+    (SplitAttention(out_channels=16, hidden_channels=8, heads=0), MAP, "heads=0, got 16"),
+    (
+        SplitAttention(out_channels=9, hidden_channels=8, heads=1, parts=4),
+        MAP,
+        "9 to 9 is no part of 9 channels",
+    ),
     (
         Seesaw(out_channels=8, hidden_channels=8, mixing="share"),
         Shape(10, 8, 8),
@@ -117,6 +148,15 @@ WRONG: list[tuple[Any, Shape, str]] = [
     (VariableGroupNormal(out_channels=20), MAP, "group_width=8, got 20"),
     (VariableGroupDown(out_channels=16), Shape(12, 8, 8), "group_width=8, got 12"),
     (VariableGroupDown(out_channels=20), MAP, "group_width=8, got 20"),
+    (Ghost(out_channels=16, hidden_channels=9), MAP, "the hidden width must be even, got 9"),
+    (Ghost(out_channels=7, hidden_channels=8), MAP, "the output width must be even, got 7"),
+    (Ghost(out_channels=0, hidden_channels=8), MAP, "to 0 channels"),
+    (ImprovedResidual(out_channels=0, hidden_channels=8), MAP, "to 0 channels"),
+    (ImprovedResidual(out_channels=8, hidden_channels=-8), MAP, "to -8 channels"),
+    (MaxFeature(out_channels=0), MAP, "to 0 channels"),
+    (MaxFeature(out_channels=8, form="residual"), MAP, "keeps its width 16, got out_channels=8"),
+    (Fire(out_channels=9, hidden_channels=4), MAP, "out_channels must be even, got 9"),
+    (Fire(out_channels=8, hidden_channels=0), MAP, "to 0 channels"),
     (ShuffleUnit(out_channels=15, hidden_channels=8), MAP, "must be even, got 15"),
     (ShuffleUnit(out_channels=16, hidden_channels=0), MAP, "to 0 channels"),
     (GlobalDepthwiseHead(embedding_size=8, tail_channels=0), MAP, "to 0 channels"),
@@ -125,6 +165,12 @@ WRONG: list[tuple[Any, Shape, str]] = [
     (VariableGroupHead(embedding_size=0), MAP, "to 0 channels"),
     (NormAwareHead(embedding_size=-1), MAP, "out_features must be at least 1, got -1"),
     (PooledLinearHead(embedding_size=8, tail_channels=-4), MAP, "to -4 channels"),
+    (
+        PooledLinearHead(embedding_size=8, tail_channels=12, linear=False),
+        MAP,
+        "pooled_linear head: without its linear layer .* 12, got embedding_size=8",
+    ),
+    (FlattenLinearHead(embedding_size=0), MAP, "out_features must be at least 1, got 0"),
 ]
 
 
@@ -144,9 +190,9 @@ def test_wrong_widths_cover_the_catalog():
         ({"kind": "conv_unit"}, "out_channels: field required"),
         ({"kind": "conv_unit", "out_channels": 8.0}, r"out_channels: .*integer.*got 8\.0"),
         ({"kind": "conv_unit", "out_channels": "8"}, "out_channels: .*got '8'"),
-        ({"kind": "conv_unit", "out_channels": 8, "stride": 3}, "stride: .*1 or 2.*got 3"),
-        ({"kind": "conv_unit", "out_channels": 8, "kernel": 4}, "kernel: .*got 4"),
-        ({"kind": "conv_unit", "out_channels": 8, "act": "gelu"}, "act: .*got 'gelu'"),
+        ({"kind": "conv_unit", "out_channels": 8, "stride": 3}, "stride: .*1, 2 or 4.*got 3"),
+        ({"kind": "conv_unit", "out_channels": 8, "kernel": 6}, "kernel: .*got 6"),
+        ({"kind": "conv_unit", "out_channels": 8, "act": "tanh"}, "act: .*got 'tanh'"),
         ({"kind": "convunit", "out_channels": 8}, "convunit"),
         ({"out_channels": 8}, "kind"),
     ],

@@ -46,3 +46,9 @@ def mobile_file(mobile: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> 
     path: Path = tmp_path_factory.mktemp("mobile") / "model.onnx"
     export_onnx(mobile, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def small() -> NDArray[np.uint8]:
+    """Noise, `(12, 10, 8, 3)`."""
+    return np.random.default_rng(0).integers(0, 256, (12, 10, 8, 3), dtype=np.uint8)

@@ -7,58 +7,24 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from export_checks import agree, of_layers
 from settled_weights import settle_
 
 from nas_face.arch.blocks.conv_unit import ConvUnit
-from nas_face.arch.combinators import Concat, Gate, Sequence, Split, Sum
 from nas_face.arch.heads import NormAwareHead, PooledLinearHead
 from nas_face.arch.layers import (
-    Activation,
     BatchNorm,
-    ChannelShuffle,
     Conv,
     Flatten,
-    GlobalAveragePool,
-    Linear,
-    NormAwarePool,
     PReLU,
 )
 from nas_face.arch.spec import ArchSpec
-from nas_face.arch.zoo import NETWORKS
+from nas_face.arch.zoo import NETWORKS, network
+from nas_face.data import load_orl
 from nas_face.deploy import OnnxSession, embedding_parity, export_onnx
 from nas_face.deploy.onnx_export import IR_VERSION, OPSET, to_onnx
 from nas_face.errors import DeployError
 from nas_face.nn import FaceModel, Preprocessing
-from nas_face.nn.build import build
-from nas_face.nn.model import Description
-
-
-def agree(model, path, images, **options):
-    export_onnx(model, path, **options)
-    expected = model.embed(images)
-    got = OnnxSession(path).embed(images)
-    parity = embedding_parity(expected, got)
-    assert parity.min_cosine > 0.99999
-    assert parity.max_abs_difference < 1e-4 * max(1.0, np.abs(expected).max())
-
-
-def of_layers(*layers, preprocessing=None, input_shape=(3, 10, 8), images=None):
-    """A model of bare layers; the tree ends in a flat vector."""
-    network = Sequence(layers=layers)
-    description = Description(
-        network=network,
-        input_shape=input_shape,
-        preprocessing=preprocessing or Preprocessing(),
-        arch_id="test",
-    )
-    torch.manual_seed(1)
-    module = build(network, description.input)
-    return settle_(FaceModel(description=description, module=module), images)
-
-
-@pytest.fixture(scope="module")
-def small():
-    return np.random.default_rng(0).integers(0, 256, (12, 10, 8, 3)).astype(np.uint8)
 
 
 @pytest.mark.parametrize("prelu", ["native", "rewrite"])
@@ -78,78 +44,47 @@ def test_other_heads_give_the_embeddings_of_torch(head, faces, tmp_path):
     agree(settle_(FaceModel.fresh(spec, seed=0), faces[:8]), tmp_path / "m.onnx", faces[:3])
 
 
-FUNCTIONS = ["relu", "relu6", "silu", "hard_swish", "sigmoid", "hard_sigmoid"]
-PARTS = {
-    **{name: (BatchNorm(), Activation(function=name), Flatten()) for name in FUNCTIONS},
-    "shared slope": (PReLU(shared=True), Flatten()),
-    "flat prelu and norm": (Flatten(), Linear(out_features=7, bias=True), PReLU(), BatchNorm()),
-    "shared flat slope": (Flatten(), PReLU(shared=True), BatchNorm(), Linear(out_features=4)),
-    "bias under norm": (
-        Conv(out_channels=6, kernel=(3, 2), padding=(1, 0), stride=2, groups=3, bias=True),
-        BatchNorm(eps=0.1),
-        Flatten(),
-    ),
-    "norm across sequences": (
-        Sequence(layers=(Conv(out_channels=5),)),
-        Sequence(),
-        Sequence(layers=(Sequence(layers=(BatchNorm(), PReLU())), Flatten())),
-    ),
-    "two norms": (Conv(out_channels=5), BatchNorm(), BatchNorm(), Flatten()),
-    "shuffle": (Conv(out_channels=12), ChannelShuffle(groups=3), BatchNorm(), Flatten()),
-    "uneven split": (
-        Conv(out_channels=7),
-        Split(
-            sizes=(2, 4, 1),
-            branches=(Sequence(), Sequence(layers=(Conv(out_channels=3), BatchNorm())), PReLU()),
-        ),
-        Flatten(),
-    ),
-    "one part": (Split(sizes=(3,), branches=(Conv(out_channels=2),)), Flatten()),
-    "sum of three": (
-        Sum(branches=(Sequence(), PReLU(), Sequence(layers=(Conv(out_channels=3), BatchNorm())))),
-        BatchNorm(),
-        Flatten(),
-    ),
-    "sum of the same": (BatchNorm(), Sum(branches=(Sequence(), Sequence())), Flatten()),
-    "concat": (Concat(branches=(Conv(out_channels=2), Sequence())), Flatten()),
-    "flat concat": (
-        Flatten(),
-        Concat(branches=(Linear(out_features=4), Linear(out_features=3, bias=True))),
-        BatchNorm(),
-    ),
-    "gate": (
-        Conv(out_channels=6),
-        Gate(
-            body=Sequence(
-                layers=(
-                    GlobalAveragePool(),
-                    Conv(out_channels=6, bias=True),
-                    Activation(function="sigmoid"),
-                )
-            )
-        ),
-        Flatten(),
-    ),
-    "norm-aware pool": (Conv(out_channels=5), NormAwarePool(), BatchNorm(), Flatten()),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("prelu", ["native", "rewrite"])
-@pytest.mark.parametrize("part", PARTS)
-def test_layers_give_the_values_of_torch(part, prelu, small, tmp_path):
-    agree(of_layers(*PARTS[part], images=small), tmp_path / "m.onnx", small, prelu=prelu)
-
-
-@pytest.mark.parametrize("order", ["RGB", "BGR"])
+@pytest.mark.parametrize("order", ["RGB", "BGR", "grey"])
 def test_preprocessing_is_inside_and_exact_at_a_padded_border(order, small, tmp_path):
     model = of_layers(
         Conv(out_channels=4, kernel=(3, 3), padding=(1, 1)),
         BatchNorm(),
         Flatten(),
         preprocessing=Preprocessing(mean=100.0, scale=50.0, channel_order=order),
+        input_shape=(1 if order == "grey" else 3, 10, 8),
         images=small,
     )
     agree(model, tmp_path / "m.onnx", small)
+
+
+def test_grey_network_takes_colour_images(faces, tmp_path):
+    spec = ArchSpec(
+        input_shape=(1, 56, 48),
+        stem=(ConvUnit(out_channels=8, stride=2),),
+        stages=((ConvUnit(out_channels=16, stride=2),),),
+        head=NormAwareHead(embedding_size=32, tail_channels=40),
+    )
+    images = faces[:8, :, :48]
+    model = settle_(FaceModel.fresh(spec, seed=0), images)
+    agree(model, tmp_path / "m.onnx", images)
+    session = OnnxSession(tmp_path / "m.onnx")
+    assert (
+        "to the brightness 0.299 R + 0.587 G + 0.114 B"
+        in session.properties["nas_face.preprocessing"]
+    )
+    # Red, green and blue pixels that are about equally bright.
+    colours = [np.full((1, 56, 48, 3), each, np.uint8) for each in ([251, 0, 0], [0, 128, 0])]
+    red, green = (session.embed(each) for each in colours)
+    assert embedding_parity(red, green).min_cosine > 0.9999
+
+
+@pytest.mark.parametrize("size", [(112, 96), (113, 113), (128, 128), (57, 40)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["mobilefacenet_128", "seesaw_shuffle"])
+def test_any_size_of_image_goes_through_the_whole_chain(name, channels, size, tmp_path):
+    spec = replace(network(name).spec, input_shape=(channels, *size))
+    images = load_orl(*size).batch(np.arange(0, 40, 10))
+    agree(settle_(FaceModel.fresh(spec, seed=0), images), tmp_path / "m.onnx", images)
 
 
 def test_batch_norm_behind_a_convolution_or_linear_layer_leaves_no_trace(mobile):
@@ -233,14 +168,6 @@ def test_network_without_flat_end_is_refused(small, tmp_path):
     with pytest.raises(DeployError, match=r"m\.onnx: the network ends in a feature map"):
         export_onnx(model, tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
-
-
-def test_linear_layer_on_a_map_is_refused(tmp_path):
-    network = Sequence(layers=(GlobalAveragePool(), Linear(out_features=4)))
-    description = Description(network=network, input_shape=(3, 8, 8), arch_id="test")
-    model = FaceModel(description=description, module=build(network, description.input))
-    with pytest.raises(DeployError, match="1: a linear layer needs a flatten layer"):
-        export_onnx(model, tmp_path / "m.onnx")
 
 
 def test_lineage_is_in_the_file(mobile, tmp_path):

@@ -7,10 +7,34 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from settled_weights import settle_
 
 from nas_face.arch.blocks.conv_unit import ConvUnit
+from nas_face.arch.combinators import Concat, Gate, Graph, Product, Sequence, Step
 from nas_face.arch.heads import PooledLinearHead
+from nas_face.arch.layers import (
+    Activation,
+    BatchNorm,
+    ChannelConv,
+    ChannelScale,
+    ChannelShuffle,
+    Conv,
+    Crop,
+    CrossCovarianceAttention,
+    Flatten,
+    FourierFeatures,
+    GatedChannelTransform,
+    GlobalAverageMaxPool,
+    GlobalAveragePool,
+    LayerNorm,
+    Linear,
+    MaxFeatureMap,
+    Pool,
+    PReLU,
+    Resize,
+    TranslationVariantConv,
+)
 from nas_face.arch.spec import ArchSpec
 from nas_face.deploy import (
     OnnxSession,
@@ -21,7 +45,9 @@ from nas_face.deploy import (
     quantise_onnx,
 )
 from nas_face.errors import CompressionError, DeployError
-from nas_face.nn import FaceModel
+from nas_face.nn import FaceModel, Preprocessing
+from nas_face.nn.build import build
+from nas_face.nn.model import Description
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +140,70 @@ def test_every_setting_gives_a_file_that_runs(method, reduce_range, tiny_file, f
     assert (report.n_quantised_nodes, report.n_float_nodes) == (3, 2)
     # Random weights: trained networks stay much closer.
     expected, got = (OnnxSession(each).embed(faces[20:26]) for each in (tiny_file, target))
+    assert embedding_parity(expected, got).mean_cosine > 0.9
+
+
+# What ONNX Runtime has no 8-bit kernel for, or none worth the way there and back.
+IN_FLOAT = (
+    TranslationVariantConv(stride=2),
+    BatchNorm(),
+    PReLU(),
+    Concat(branches=(Sequence(), FourierFeatures(width=4))),  # 24 channels
+    Pool(function="max", kernel=(3, 3), stride=2, padding=(1, 1), ceil=True),
+    LayerNorm(),
+    Gate(
+        body=Sequence(
+            layers=(GlobalAveragePool(), ChannelConv(kernel=3), Activation(function="sigmoid"))
+        )
+    ),
+    GatedChannelTransform(),
+    Product(branches=(Sequence(), ChannelShuffle(groups=3, inverse=True))),
+    ChannelScale(),
+    CrossCovarianceAttention(heads=2),  # 8 channels
+    Resize(height=9, width=9),
+    Crop(top=1, left=1),
+    Graph(
+        steps=(
+            Step(layer=Activation(function="gelu"), sources=(0,)),
+            Step(layer=Sequence(), sources=(1, 0), join="concat"),
+        )
+    ),
+)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_layers_without_int8_kernels_stay_in_float(channels, faces, tmp_path):
+    network = Sequence(
+        layers=(
+            Conv(out_channels=32, kernel=(3, 3), padding=(1, 1), stride=2),
+            BatchNorm(),
+            MaxFeatureMap(),
+            *IN_FLOAT,
+            Conv(out_channels=32),
+            BatchNorm(),
+            PReLU(),
+            GlobalAverageMaxPool(),
+            Flatten(),
+            Linear(out_features=32),
+            BatchNorm(fixed_scale=True),
+        )
+    )
+    description = Description(
+        network=network,
+        input_shape=(channels, 56, 56),
+        preprocessing=Preprocessing(channel_order="grey" if channels == 1 else "RGB"),
+        arch_id="test",
+    )
+    torch.manual_seed(0)
+    model = FaceModel(description=description, module=build(network, description.input))
+    source, target = tmp_path / "f.onnx", tmp_path / "q.onnx"
+    export_onnx(settle_(model, faces[:12]), source)
+    report = quantise_onnx(source, target, faces[:12])
+    assert (report.n_quantised_nodes, report.n_float_nodes) == (2, 2)  # ChannelConv, and the first
+    operators = optimised_operators(target, tmp_path)
+    assert operators["QLinearConv"] == 1
+    expected, got = (OnnxSession(each).embed(faces[12:20]) for each in (source, target))
+    assert embedding_parity(model.embed(faces[12:20]), expected).min_cosine > 0.99999
     assert embedding_parity(expected, got).mean_cosine > 0.9
 
 

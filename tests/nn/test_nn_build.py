@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nas_face.arch.combinators import Concat, Gate, Sequence, Split, Sum
+from nas_face.arch.combinators import Concat, Gate, Graph, Sequence, Split, Step, Sum
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import (
     Activation,
@@ -19,7 +19,7 @@ from nas_face.arch.layers import (
     PReLU,
 )
 from nas_face.arch.zoo import network
-from nas_face.errors import ShapeError
+from nas_face.errors import BuildError, ShapeError
 from nas_face.nn.build import build, initialise_
 
 MAP = Shape(6, 4, 5)
@@ -37,6 +37,7 @@ def image() -> torch.Tensor:
         ("relu6", lambda x: x.clamp(0, 6)),
         ("silu", lambda x: x / (1 + (-x).exp())),
         ("hard_swish", lambda x: x * (x + 3).clamp(0, 6) / 6),
+        ("gelu", lambda x: x * torch.distributions.Normal(0, 1).cdf(x)),
         ("sigmoid", lambda x: 1 / (1 + (-x).exp())),
         ("hard_sigmoid", lambda x: (x + 3).clamp(0, 6) / 6),
     ],
@@ -172,6 +173,14 @@ def test_keys_are_paths_in_the_tree():
 def test_a_tree_that_does_not_fit_is_refused(layer, message):
     with pytest.raises(ShapeError, match=message):
         build(layer, MAP)
+
+
+@pytest.mark.parametrize("name", ["a.b", "", "forward", "pop"])
+def test_a_name_that_torch_cannot_take_is_refused(name):
+    with pytest.raises(BuildError, match=f"must be words without dots .* got '{name}'"):
+        build(Sequence(layers=(Sequence(),), names=(name,)), MAP)
+    with pytest.raises(BuildError, match=f"must be words without dots .* got '{name}'"):
+        build(Graph(steps=(Step(layer=Sequence(), sources=(0,)),), names=(name,)), MAP)
 
 
 @pytest.mark.parametrize(

@@ -6,21 +6,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from nas_face.arch.blocks.attention import SqueezeExcite
 from nas_face.arch.blocks.conv_unit import ConvUnit
 from nas_face.arch.blocks.inverted_residual import InvertedResidual
+from nas_face.arch.combinators import Sequence
 from nas_face.arch.heads import GlobalDepthwiseHead
+from nas_face.arch.layers import Activation
 from nas_face.arch.spec import ArchSpec
 from nas_face.arch.zoo import NETWORKS, network
 from nas_face.errors import BuildError
 from nas_face.nn import FaceModel, Preprocessing
-from nas_face.nn.model import MODEL_FILE, WEIGHTS_FILE, load_description
+from nas_face.nn.model import MODEL_FILE, WEIGHTS_FILE, Description, load_description
 
 SPEC = ArchSpec(
     input_shape=(3, 16, 12),
     stem=(ConvUnit(out_channels=8, stride=2),),
-    stages=((InvertedResidual(out_channels=8, hidden_channels=16, squeeze_channels=4),),),
+    stages=(
+        (
+            InvertedResidual(
+                out_channels=8, hidden_channels=16, attention=SqueezeExcite(channels=4)
+            ),
+        ),
+    ),
     head=GlobalDepthwiseHead(embedding_size=6, tail_channels=10),
 )
 RNG = np.random.default_rng(0)
@@ -143,10 +153,70 @@ def test_preprocessing(order, channels):
     np.testing.assert_allclose(x.numpy(), expected.transpose(0, 3, 1, 2), rtol=1e-6)
 
 
-def test_preprocessing_keeps_the_given_pixels():
+def test_grey_preprocessing_is_the_brightness_that_pillow_computes():
+    x = Preprocessing(mean=100.0, scale=50.0, channel_order="grey").apply(IMAGES)
+    assert x.dtype == torch.float32
+    assert x.shape == (5, 1, 16, 12)
+    pixels = 50 * x[:, 0].numpy() + 100
+    theirs = np.stack([np.asarray(Image.fromarray(each).convert("L")) for each in IMAGES])
+    assert np.abs(pixels - theirs).max() <= 1.0  # Pillow rounds to whole numbers
+    assert abs(float((pixels - theirs).mean())) < 0.05
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR", "grey"])
+def test_grey_pixels_stay_what_they_are(order):
+    x = Preprocessing(channel_order=order).apply(IMAGES[..., :1].repeat(3, axis=3))
+    assert x.shape[1] == (1 if order == "grey" else 3)
+    expected = (IMAGES[..., 0].astype(np.float64) - 127.5) / 127.5
+    for channel in x.numpy().swapaxes(0, 1):
+        np.testing.assert_allclose(channel, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR", "grey"])
+def test_preprocessing_keeps_the_given_pixels(order):
     before = IMAGES.copy()
-    Preprocessing().apply(IMAGES)
+    Preprocessing(channel_order=order).apply(IMAGES)
     assert np.array_equal(before, IMAGES)
+
+
+def test_network_of_one_channel_reads_grey(tmp_path):
+    model = FaceModel.fresh(replace(SPEC, input_shape=(1, 16, 12)), seed=0)
+    assert model.description.preprocessing == Preprocessing(channel_order="grey")
+    # Another colour of the same brightness: 0.299 * 100 = 29.9, 0.587 * 51 = 29.9.
+    red, green = np.zeros((2, 1, 16, 12, 3), np.uint8)
+    red[..., 0], green[..., 1] = 100, 51
+    first, second = model.embed(red), model.embed(green)
+    np.testing.assert_allclose(first, second, rtol=1e-2)
+    assert model.embed(IMAGES).shape == (5, 6)
+    model.save(tmp_path)
+    again = FaceModel.load(tmp_path)
+    assert again.description == model.description
+    assert np.array_equal(again.embed(IMAGES), model.embed(IMAGES))
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4])
+def test_other_numbers_of_channels_are_refused(channels):
+    layers = Sequence(layers=(Activation(function="relu"),))
+    with pytest.raises(BuildError, match=f"3 channels of colour or 1 of grey, got {channels}"):
+        Description(network=layers, input_shape=(channels, 8, 8), arch_id="x")
+    if channels:
+        spec = replace(SPEC, input_shape=(channels, 16, 12))
+        with pytest.raises(BuildError, match=f"input_shape: .* got {channels}"):
+            FaceModel.fresh(spec, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("channels", "order", "message"),
+    [
+        (1, "RGB", "input channels 1 needs 'grey', got 'RGB'"),
+        (1, "BGR", "input channels 1 needs 'grey', got 'BGR'"),
+        (3, "grey", "input channels 3 needs 'RGB' or 'BGR', got 'grey'"),
+    ],
+)
+def test_preprocessing_must_give_what_the_network_reads(channels, order, message):
+    model = FaceModel.fresh(replace(SPEC, input_shape=(channels, 16, 12)), seed=0)
+    with pytest.raises(BuildError, match=f"preprocessing.channel_order: .*{message}"):
+        replace(model.description, preprocessing=Preprocessing(channel_order=order))
 
 
 def test_channel_order_reaches_the_network(model):
@@ -248,6 +318,9 @@ def test_broken_json(text, folder):
         ({"version": 2}, "version: .*got 2"),
         ({"input_shape": [3, 16]}, "input_shape.2: field required"),
         ({"arch_id": 5}, "arch_id: .*got 5"),
+        ({"input_shape": [4, 16, 12]}, "input_shape: .* got 4"),
+        ({"preprocessing": {"channel_order": "grey"}}, "preprocessing.channel_order: .*'grey'"),
+        ({"preprocessing": {"channel_order": "HSV"}}, "preprocessing.channel_order: .*'HSV'"),
         ({"preprocessing": {"mean": "x"}}, "preprocessing.mean: .*got 'x'"),
         ({"preprocessing": {"std": 1.0}}, "preprocessing.std is not a known key"),
         ({"network": {"kind": "sequence", "layers": [{"kind": "dropout"}]}}, "dropout"),

@@ -140,8 +140,14 @@ class GatedChannelAttention(AbstractAttention):
         return GatedChannelTransform()
 
 
-Attention = Annotated[
-    SqueezeExcite | EfficientChannelAttention | BlockAttention | GatedChannelAttention,
-    Field(discriminator="kind"),
-]
+_Attentions = SqueezeExcite | EfficientChannelAttention | BlockAttention | GatedChannelAttention
+
+Attention = Annotated[_Attentions, Field(discriminator="kind")]
 """Any attention of a block."""
+
+ATTENTIONS: dict[str, type[AbstractAttention]] = {
+    "squeeze_excite": SqueezeExcite,
+    "efficient_channel": EfficientChannelAttention,
+    "block_attention": BlockAttention,
+    "gated_channel": GatedChannelAttention,
+}

@@ -22,11 +22,12 @@ from nas_face.arch.blocks.parts import (
     named,
     normed,
     pointwise,
+    same_padding,
     with_shortcut,
 )
 from nas_face.arch.combinators import Layer
 from nas_face.arch.cost import Shape
-from nas_face.arch.layers import ChannelScale
+from nas_face.arch.layers import ChannelScale, TranslationVariantConv
 from nas_face.errors import ShapeError
 
 
@@ -61,6 +62,8 @@ class InvertedResidual(AbstractBlock):
         rank_ratio: of both 1x1 convolutions (EdgeFace), or none.
         layer_scale: whether the working branch ends in a learned factor a channel (EdgeFace).
         pre_activation: normalisation and activation in front of each convolution (PocketNet).
+        translation_variant: whether the depthwise convolution has filters of its own at every
+            position (TVConv); it then has one odd kernel and one channel a group.
 
     Source: Chen et al., MobileFaceNets, arXiv 1804.07573, table 1; the block is Sandler et al.'s,
         arXiv 1801.04381, figure 3b, with PReLU.
@@ -91,6 +94,7 @@ class InvertedResidual(AbstractBlock):
     rank_ratio: float | None = None
     layer_scale: bool = False
     pre_activation: bool = False
+    translation_variant: bool = False
     kind: Literal["inverted_residual"] = "inverted_residual"
 
     def lower(self, x: Shape) -> Layer:
@@ -102,19 +106,12 @@ class InvertedResidual(AbstractBlock):
             )
         act = self.act if self.depthwise_act == "same" else self.depthwise_act
         wide = hidden * self.factor
-        window = depthwise(
-            hidden,
-            self.kernel,
-            stride=self.stride,
-            group_width=self.group_width,
-            factor=self.factor,
-        )
         expansion = self._normed(self._pointwise(x.channels, hidden), self.act)
         projection = self._pointwise(wide, out, last=True)
         body = named(
             ("expand", expansion if self.expand else None),
             ("shuffle", mixed(self.mixing)),
-            ("depthwise", self._normed(window, act)),
+            ("depthwise", self._normed(self._depthwise(), act)),
             ("attention", self._attention_at("hidden_channels", x._replace(channels=wide))),
             ("project", self._normed(projection, None)),
             ("out_attention", self._attention_at("out_channels", x._replace(channels=out))),
@@ -129,6 +126,27 @@ class InvertedResidual(AbstractBlock):
             ("block", whole),
             ("act", maybe_activation(self.out_act)),
             ("shuffle", mixed(self.out_mixing)),
+        )
+
+    def _depthwise(self) -> Layer:
+        if not self.translation_variant:
+            return depthwise(
+                self.hidden_channels,
+                self.kernel,
+                stride=self.stride,
+                group_width=self.group_width,
+                factor=self.factor,
+            )
+        if isinstance(self.kernel, tuple) or (self.group_width, self.factor) != (1, 1):
+            raise ShapeError(
+                "inverted_residual: a translation-variant convolution has one kernel, one channel "
+                f"a group and factor 1, got kernel={self.kernel}, group_width={self.group_width} "
+                f"and factor={self.factor}"
+            )
+        return TranslationVariantConv(
+            kernel=(self.kernel, self.kernel),
+            stride=self.stride,
+            padding=same_padding(self.kernel),
         )
 
     def _pointwise(self, channels: int, out_channels: int, *, last: bool = False) -> Layer:

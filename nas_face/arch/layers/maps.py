@@ -68,8 +68,9 @@ class Resize(AbstractLayer):
 class FourierFeatures(AbstractLayer):
     """Sines and cosines of each position, the same for every image; the input gives only the size.
 
-    Channels 2i and 2i + 1 are sine and cosine of 2 pi y / height over 10000^(2i / width), y
-    counted from 1; the second half of the channels is the same of columns.
+    Channels 2i and 2i + 1, for i from 0 to width / 2 - 1, are sine and cosine of
+    2 pi (y + 1) / (H + 1e-6) / 10000^(2i / width), where y is the row counted from 0 and H the
+    number of rows. The second half of the channels is the same of columns.
 
     Attributes:
         width: channels for rows, and as many for columns; even.

@@ -15,8 +15,8 @@ class BatchNorm(AbstractLayer):
     Attributes:
         eps: added to the variance.
         momentum: weight of the newest batch in the running statistics (torch's sense).
-        fixed_scale: whether the scale stays at one and is no parameter, as several authors have it
-            behind the embedding.
+        fixed_scale: whether the scale stays at one and is not trained, as several authors have it
+            behind the embedding; it counts as a parameter all the same.
     """
 
     eps: float = 1e-5
@@ -27,7 +27,7 @@ class BatchNorm(AbstractLayer):
     def measure(self, x: Shape) -> tuple[Shape, Cost]:
         alive = x.elements
         return x, Cost(
-            params=x.channels if self.fixed_scale else 2 * x.channels,
+            params=2 * x.channels,
             folded_params=x.channels,
             peak_activations=alive,
             peak_keeping_input=2 * alive,
