@@ -5,7 +5,7 @@
                   study
    _________________|____________________
   |                                      |
-search                  train  verify  compress  deploy
+search          train  verify  compress  deploy  foreign
   |                                      |
 space                              nn          data
   |________________________     _________|
@@ -39,15 +39,16 @@ MAY_IMPORT = {
     "verify": {"data", "errors"},
     "compress": {"nn", "data", "arch", "errors"},
     "deploy": {"nn", "data", "arch", "errors"},
+    "foreign": {"nn", "data", "arch", "errors"},
 }
 MAY_IMPORT["study"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 
 FENCED = {
-    "torch": {"nn", "train", "compress", "deploy", "study"},
+    "torch": {"nn", "train", "compress", "deploy", "foreign", "study"},
     "optuna": {"search", "study"},
-    "onnx": {"deploy"},
-    "onnxruntime": {"deploy"},
+    "onnx": {"deploy", "foreign"},
+    "onnxruntime": {"deploy", "foreign"},
     "yaml": {"space", "study"},
     "typer": {"cli"},
     "rich": {"cli", "study"},
@@ -55,7 +56,7 @@ FENCED = {
     "pandas": {"study"},
     "matplotlib": {"study"},
     "plotly": {"study"},
-    "safetensors": {"nn"},
+    "safetensors": {"nn", "foreign"},
 }
 
 

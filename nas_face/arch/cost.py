@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from nas_face.arch.sizes import largest
+
 Precision = Literal["fp32", "fp16", "int8"]
 BYTES_PER_WEIGHT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 
@@ -37,7 +39,7 @@ class Shape(NamedTuple):
     @property
     def elements(self) -> int:
         """Number of values."""
-        return self.channels * self.height * self.width
+        return self.channels * (self.height * self.width)
 
     def __str__(self) -> str:
         return f"{self.channels}x{self.height}x{self.width}"
@@ -75,14 +77,6 @@ class Cost:
         which is low by under 2 % on the networks of the zoo.
         """
         return self.folded_params * BYTES_PER_WEIGHT[precision]
-
-
-def largest(*sizes: int) -> int:
-    """The largest of some sizes: whole numbers, or what stands for them while a cost is traced."""
-    for size in sizes:
-        if not isinstance(size, int):
-            return size.largest(sizes)  # type: ignore[unreachable]
-    return max(sizes)
 
 
 def free(elements: int) -> Cost:

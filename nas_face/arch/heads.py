@@ -17,6 +17,7 @@ from nas_face.arch.layers import (
     MaxFeatureMap,
     NormAwarePool,
 )
+from nas_face.arch.sizes import floor_share, largest
 from nas_face.errors import ShapeError
 
 
@@ -175,7 +176,8 @@ class PooledLinearHead(AbstractHead):
 
     Source: the classifier end of MobileNetV2 (arXiv 1801.04381, table 2) with an embedding in
         place of class scores; with `map_norm`, that of TVConv's networks (arXiv 2203.10489); with
-        `pool_norm` and without the rest, EdgeFace's (arXiv 2307.01838); without the linear layer, the end of SqueezeNet (arXiv 1602.07360, figure 2).
+        `pool_norm` and without the rest, EdgeFace's (arXiv 2307.01838); without the linear layer,
+        the end of SqueezeNet (arXiv 1602.07360, figure 2).
     """
 
     embedding_size: int
@@ -271,7 +273,7 @@ def _to_embedding(
     """
     linear: Layer = Linear(out_features=embedding_size, bias=bias)
     if rank_ratio is not None:
-        rank = max(2, int(rank_ratio * min(width, embedding_size)))
+        rank = largest(2, floor_share(rank_ratio, min(width, embedding_size)))
         linear = named(("reduce", Linear(out_features=rank)), ("restore", linear))
     return _extended(
         pooled, ("flatten", Flatten()), ("embedding", linear), ("embedding_norm", norm)

@@ -28,7 +28,8 @@ class NotTraceable(Exception):
     """A rule did something to a symbol that code cannot repeat.
 
     Attributes:
-        name: of the symbol, where it is one of the inputs.
+        name: of the input that has to be a plain number, as the length of a loop has to; none
+            where that would not help.
     """
 
     def __init__(self, name: str | None) -> None:
@@ -70,7 +71,7 @@ class Symbol:
 
     def _with(self, other: object, operator: str, *, swapped: bool = False) -> Any:
         if isinstance(other, bool) or not isinstance(other, int | Symbol):
-            raise NotTraceable(self.name)
+            raise NotTraceable(None)
         mine, theirs = self.value, other.value if isinstance(other, Symbol) else other
         left, right = (theirs, mine) if swapped else (mine, theirs)
         match operator:
@@ -93,14 +94,35 @@ class Symbol:
         operands = (other, self) if swapped else (self, other)
         return self._tape.symbol(int(value), operator, operands)
 
+    def _plus(self, constant: int) -> "Symbol":
+        """The symbol plus a constant, those that were added before taken together with it."""
+        if self.operator == "+" and isinstance(self.operands[1], int):
+            (base, before) = self.operands
+            assert isinstance(base, Symbol)
+            return base._plus(before + constant)
+        return (
+            self
+            if constant == 0
+            else self._tape.symbol(self.value + constant, "+", (self, constant))
+        )
+
     def __add__(self, other: object) -> Any:
-        return self if other == 0 and isinstance(other, int) else self._with(other, "+")
+        return self._plus(other) if isinstance(other, int) else self._with(other, "+")
 
     def __radd__(self, other: object) -> Any:
         return self + other
 
     def __sub__(self, other: object) -> Any:
-        return self if other == 0 and isinstance(other, int) else self._with(other, "-")
+        if isinstance(other, int):
+            return self._plus(-other)
+        if other is self:
+            return 0
+        if self.operator == "+" and any(other is each for each in self.operands):
+            return self.operands[1] if self.operands[0] is other else self.operands[0]
+        return self._with(other, "-")
+
+    def __neg__(self) -> Any:
+        return self._with(0, "-", swapped=True)
 
     def __rsub__(self, other: object) -> Any:
         return self._with(other, "-", swapped=True)
@@ -114,13 +136,17 @@ class Symbol:
         return self * other
 
     def __floordiv__(self, other: object) -> Any:
-        return 1 if other is self else self._with(other, "//")
+        if other is self:
+            return 1
+        return self if isinstance(other, int) and other == 1 else self._with(other, "//")
 
     def __rfloordiv__(self, other: object) -> Any:
         return self._with(other, "//", swapped=True)
 
     def __mod__(self, other: object) -> Any:
-        return 0 if other is self else self._with(other, "%")
+        if other is self or (isinstance(other, int) and other == 1):
+            return 0
+        return self._with(other, "%")
 
     def __rmod__(self, other: object) -> Any:
         return self._with(other, "%", swapped=True)
@@ -154,9 +180,6 @@ class Symbol:
     def __index__(self) -> int:
         raise NotTraceable(self.name)
 
-    def __float__(self) -> float:
-        raise NotTraceable(self.name)
-
     def __str__(self) -> str:
         return str(self.value)
 
@@ -182,6 +205,10 @@ class Symbol:
             return distinct[0]
         value = max(each.value if isinstance(each, Symbol) else each for each in distinct)
         return self._tape.symbol(value, "max", distinct)
+
+    def floor_share(self, ratio: float) -> "Symbol":
+        """A ratio of the value, cut to a whole number, for `nas_face.arch.sizes`."""
+        return self._tape.symbol(int(ratio * self.value), f"int({ratio!r} *", (self,))
 
 
 def trace(
@@ -248,6 +275,8 @@ def _compiled(
         operands = [word(each) for each in symbol.operands]
         if symbol.operator in INFIX:
             text = f" {symbol.operator} ".join(operands)
+        elif symbol.operator.startswith("int("):
+            text = f"{symbol.operator} {operands[0]})"
         elif len(operands) == 2:
             text = "{0} if {0} > {1} else {1}".format(*operands)
         else:
@@ -261,7 +290,7 @@ def _compiled(
         if guard is not None:
             lines.append(f"    if {'not ' if guard else ''}{words[symbol]}: return None")
     lines.append(f"    return {message or '(' + ', '.join(map(word, result)) + ')'}")
-    namespace: dict[str, Any] = {"__builtins__": {"max": max}}
+    namespace: dict[str, Any] = {"__builtins__": {"int": int, "max": max}}
     exec(compile("\n".join(lines), "<traced cost>", "exec"), namespace)
     function: Function = namespace["cost"]
     return function

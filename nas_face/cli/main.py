@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nas_face import __version__
-from nas_face.cli import models, networks, runs
+from nas_face.cli import models, networks, runs, spaces
 from nas_face.errors import DeployError, NasFaceError, SearchFailed, TrainingDiverged
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -41,10 +41,13 @@ for command in (
     models.train,
     models.verify,
     models.compress,
+    models.import_weights,
     networks.cost,
+    networks.diff,
     networks.zoo,
 ):
     app.command()(command)
+app.add_typer(spaces.app, name="space")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Commands about trained models: `train`, `verify` and `compress`."""
+"""Commands about trained models: `train`, `verify`, `compress` and `import-weights`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -130,3 +130,58 @@ def compress(
     )
     results().print(compression_table(steps_done))
     terminal.print(f"written: {folder}")
+
+
+def import_weights(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Torch checkpoint, safetensors or ONNX file.")
+    ],
+    network: Annotated[
+        str, typer.Option("--as", metavar="NETWORK", help="Zoo name, spec.json or model folder.")
+    ],
+    trial: Annotated[int | None, typer.Option(help="Trial, where NETWORK is a run.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Which dict of a checkpoint, such as state_dict.")
+    ] = None,
+    mean: Annotated[
+        float | None, typer.Option(help="Subtracted from pixels 0 to 255; 127.5 by default.")
+    ] = None,
+    scale: Annotated[float | None, typer.Option(help="Divided by; 127.5 by default.")] = None,
+    bgr: Annotated[
+        bool, typer.Option("--bgr", help="The network takes blue, green, red.")
+    ] = False,
+    input_size: Annotated[
+        str | None, typer.Option(help="N or HEIGHTxWIDTH, where NETWORK is a zoo name.")
+    ] = None,
+    embedding_size: Annotated[
+        int | None, typer.Option(help="Where NETWORK is a zoo name.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Model folder to write.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every layer.")] = False,
+) -> None:
+    """Load somebody else's weights into a network, and prove that they are in the right places."""
+    from nas_face.study.import_table import import_table
+    from nas_face.study.importing import ImportOptions, default_folder, write
+    from nas_face.study.importing import import_weights as carry_out
+    from nas_face.study.networks import image_size
+
+    imported = carry_out(
+        file,
+        network,
+        ImportOptions(
+            part=part,
+            mean=mean,
+            scale=scale,
+            bgr=bgr,
+            input_size=None if input_size is None else image_size(input_size),
+            embedding_size=embedding_size,
+            trial=trial,
+        ),
+    )
+    terminal = console()
+    results().print(import_table(imported, every_layer=verbose))
+    for line in imported.remarks():
+        terminal.print(line)
+    folder = out or default_folder(imported)
+    new = write(imported, folder)
+    terminal.print(f"written: {folder}" if new else f"already there: {folder}")

@@ -35,6 +35,12 @@ def search(
     exclude: Annotated[
         str | None, typer.Option(help="Text file of identities to leave out.")
     ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Deployment target, such as integer_npu, or a YAML file.")
+    ] = None,
+    allow_slow: Annotated[
+        bool, typer.Option("--allow-slow", help="Propose what the target runs poorly.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME if not given.")] = None,
 ) -> None:
     """Search a space under a budget; run again, it goes on where it stopped."""
@@ -52,12 +58,15 @@ def search(
         "seed": seed,
         "data.source": data,
         "data.exclude": exclude,
+        "target": target,
+        "allow_slow": allow_slow or None,
         **_budget(max_madds, max_flops, max_params),
     }
     given = {key: value for key, value in overrides.items() if value is not None}
     config = load_study(path, given)
     terminal = console()
-    terminal.print(f"study {config.name}: space {config.space}, budget {config.budget}")
+    aim = "" if config.target is None else f", target {config.target}"
+    terminal.print(f"study {config.name}: space {config.space}, budget {config.budget}{aim}")
     run = Run.start(out or Path("runs") / config.name, config)
     with run.locked():
         _print_survey(terminal, run)

@@ -2,13 +2,20 @@
 instead of numbers (numpy only).
 
 Every tensor of the network becomes an array of channel ids, one for each position. A dense
-convolution or a linear layer writes new ids; other layers hand on, reorder or repeat what they
-read. Where two channels can only be removed together, their ids are tied:
+convolution or a linear layer writes new ids; other layers hand on, reorder, cut or repeat what
+they read. Where two channels can only be removed together, their ids are tied:
 
-- convolution with groups: all that a group reads and all that it writes (so whole groups go, the
-  width of a group stays, and a depthwise filter goes with its channel);
-- sum: the same position of all branches; gate: the same position of input and factor;
-- channel shuffle: the same place in each of its groups, so that the rest is a shuffle again.
+- convolution with many narrow groups: all that a group reads and all that it writes (so whole
+  groups go, the width of a group stays, and a depthwise filter goes with its channel);
+- convolution with groups at least twice as wide as they are many: the same place in all groups,
+  of what it reads and of what it writes (so the number of groups stays);
+- sum and product: the same position of all branches, or of all sources of a graph's step; gate:
+  the same position of input and factor;
+- channel shuffle and its inverse: the same place in each of the groups, so that the rest is one
+  again;
+- max feature map: the same position of both halves;
+- cross-covariance attention: query, key and value of a head, so that heads go whole. Within a
+  head nothing can go, because the softmax runs over its channels.
 
 Ids that are tied, directly or through others, are one *class*: the smallest thing that can be
 removed. Classes that have the same number of channels in every tensor of the network are one
@@ -16,9 +23,19 @@ removed. Classes that have the same number of channels in every tensor of the ne
 width of a block is a family, and so is the residual stream of a stage. A tensor can hold several
 families: a two-group shuffle of uneven parts does.
 
-Channels of the network's input and of the embedding are protected. So are channels that would not
-be exactly zero when removed, because a function with f(0) != 0 acts on them, and that a dense
-layer reads; no built-in block has such.
+A class is protected, so that it stays, where removing it would not be the same as silencing it:
+
+- channels of the network's input and of the embedding;
+- channels that would not be exactly zero when removed, because a function with f(0) != 0 acts on
+  them, and that a dense layer reads;
+- all that enters a layer normalisation, a gated channel transform or a channel pool: they average
+  over channels, and a zero counts in that average where a missing channel does not;
+- all that enters a channel convolution of more than one tap: its neighbours would move up;
+- what a channel pool or Fourier features write, and the factor of a gate that has one for all
+  channels: their number is fixed.
+
+So the residual stream of a network with layer normalisations keeps its width, and the hidden
+widths behind them are what can be pruned.
 """
 
 from dataclasses import dataclass
@@ -29,7 +46,8 @@ from numpy.typing import NDArray
 
 from nas_face.arch.combinators import Layer
 from nas_face.arch.cost import Shape
-from nas_face.compress.walk import Ids, Signal, Walk
+from nas_face.arch.layers import Conv, Linear
+from nas_face.compress.walk import Ids, Signal, Walk, keeps_groups
 
 
 @final
@@ -85,6 +103,19 @@ class Coupling:
     sites: tuple[Site, ...]
 
 
+def columns_of(site: Site) -> Ids | None:
+    """`(groups, columns)`, class of what each column of a site's weight reads, in every group.
+
+    None where the weight has no columns that could go by themselves: whole groups go, or the layer
+    mixes no channels.
+    """
+    if isinstance(site.layer, Linear):
+        return site.in_classes[np.newaxis]
+    if isinstance(site.layer, Conv) and keeps_groups(site.layer, len(site.in_classes)):
+        return site.in_classes.reshape(site.layer.groups, -1)
+    return None
+
+
 def couple(network: Layer, x: Shape) -> Coupling:
     """Classes and families of a layer tree.
 
@@ -97,7 +128,7 @@ def couple(network: Layer, x: Shape) -> Coupling:
     """
     network.measure(x)
     walk = Walk()
-    entry = Signal(walk.fresh(x.channels), x.height, x.width, True)
+    entry = Signal(walk.fresh(x.channels), x.height, x.width, np.ones(x.channels, np.bool_))
     walk.protected.append(entry.ids)
     walk.protected.append(walk.visit(network, entry, "").ids)
     classes = walk.classes()

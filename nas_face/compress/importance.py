@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas_face.arch.layers import BatchNorm, Conv, Linear
-from nas_face.compress.channels import Coupling, Site
+from nas_face.arch.layers import BatchNorm, Conv, Linear, TranslationVariantConv
+from nas_face.compress.channels import Coupling, Site, columns_of
 from nas_face.compress.walk import Ids
 from nas_face.errors import CompressionError, near_names
 
@@ -57,7 +57,8 @@ def score_classes(coupling: Coupling, module: nn.Module, importance: Importance)
 
 def l2(coupling: Coupling, module: nn.Module) -> Scores:
     """Root of the sum of squares of all weights that go with the class: of convolutions and linear
-    layers, the rows that write its channels and the columns that read them.
+    layers, the rows that write its channels and the columns that read them. Of a
+    translation-variant convolution it is the mean over positions, as a plain one counts once.
 
     Source: the norm of a filter is Li et al., arXiv 1608.08710, section 3.1.
     Differs: they sum absolute values of the rows only; columns are counted here because they go
@@ -65,19 +66,19 @@ def l2(coupling: Coupling, module: nn.Module) -> Scores:
     """
     squares = np.zeros(coupling.n_classes)
     for site, weight in _weights(coupling, module):
-        _add_rows_and_columns(squares, site, weight.detach().square())
+        _add_rows_and_columns(squares, site, weight.detach().square() / _n_positions(site, weight))
     return np.asarray(np.sqrt(squares), np.float64)
 
 
 def bn_scale(coupling: Coupling, module: nn.Module) -> Scores:
     """Mean absolute scale of the batch normalisations that the class passes; families that pass
-    none (inside squeeze-and-excitation) are scored by `l2`.
+    none (inside squeeze-and-excitation), or none that learns its scale, are scored by `l2`.
 
     Source: Liu et al., network slimming, arXiv 1708.06519, section 3.
     """
     sums, n_passed = np.zeros(coupling.n_classes), np.zeros(coupling.n_classes)
     for site in coupling.sites:
-        if isinstance(site.layer, BatchNorm):
+        if isinstance(site.layer, BatchNorm) and not site.layer.fixed_scale:
             scale = module.get_parameter(f"{site.path}.weight")
             np.add.at(sums, site.out_classes, _numpy(scale.abs()))
             np.add.at(n_passed, site.out_classes, 1)
@@ -118,7 +119,10 @@ def fpgm(coupling: Coupling, module: nn.Module) -> Scores:
     Differs: all layers that write a class count together, so that a residual stream gets one
         order.
     """
-    weights = [(site, weight.detach()) for site, weight in _weights(coupling, module)]
+    weights = [
+        (site, weight.detach() / _n_positions(site, weight) ** 0.5)
+        for site, weight in _weights(coupling, module)
+    ]
     scores = np.ones(coupling.n_classes)
     for family in coupling.families:
         place = np.full(coupling.n_classes, len(family.classes))
@@ -147,18 +151,27 @@ CRITERIA: dict[Importance, Callable[[Coupling, nn.Module], Scores]] = {
 def _weights(coupling: Coupling, module: nn.Module) -> Iterator[tuple[Site, nn.Parameter]]:
     """Sites of convolutions and linear layers, each with its weight."""
     for site in coupling.sites:
-        if isinstance(site.layer, Conv | Linear):
+        if isinstance(site.layer, Conv | TranslationVariantConv | Linear):
             yield site, module.get_parameter(f"{site.path}.weight")
+
+
+def _n_positions(site: Site, weight: nn.Parameter) -> int:
+    """Positions that have a filter of their own; 1 where they share one."""
+    if isinstance(site.layer, TranslationVariantConv):
+        return weight.shape[2] * weight.shape[3]  # (channels, taps, height, width)
+    return 1
 
 
 def _add_rows_and_columns(scores: Scores, site: Site, values: Tensor) -> None:
     """Add `values`, one for each weight of a site, to the classes that the weights belong to.
 
-    A group of a grouped convolution is one class, rows and columns alike, so rows are enough.
+    Where whole groups go, a group is one class, rows and columns alike, so rows are enough.
     """
     _add(scores, site.out_classes, values.flatten(1).sum(dim=1))
-    if not isinstance(site.layer, Conv) or site.layer.groups == 1:
-        _add(scores, site.in_classes, values.transpose(0, 1).flatten(1).sum(dim=1))
+    read = columns_of(site)
+    if read is not None:
+        by_group = values.unflatten(0, (len(read), -1))  # (groups, rows, columns, ...)
+        _add(scores, read.reshape(-1), by_group.transpose(1, 2).flatten(2).sum(dim=2).flatten())
 
 
 def _add(scores: Scores, classes: Ids, values: Tensor) -> None:

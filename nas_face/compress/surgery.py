@@ -8,9 +8,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas_face.arch.combinators import Concat, Gate, Layer, Sequence, Split, Sum
-from nas_face.arch.layers import BatchNorm, Conv, Linear, PReLU
-from nas_face.compress.channels import Coupling, Site, couple
+from nas_face.arch.combinators import Concat, Gate, Graph, Layer, Product, Sequence, Split, Sum
+from nas_face.arch.layers import (
+    BatchNorm,
+    ChannelScale,
+    ChannelSlice,
+    Conv,
+    CrossCovarianceAttention,
+    Linear,
+    PReLU,
+    TranslationVariantConv,
+)
+from nas_face.compress.channels import Coupling, Site, columns_of, couple
+from nas_face.compress.walk import Ids, keeps_groups
 from nas_face.errors import CompressionError
 from nas_face.nn.model import FaceModel
 
@@ -35,8 +45,8 @@ def alive_without(coupling: Coupling, removed: Iterable[int]) -> Alive:
             )
         if coupling.protected[each]:
             raise CompressionError(
-                f"removed: class {each} is protected (input, embedding, or never zero) and must "
-                "stay; families of the coupling list what may go"
+                f"removed: class {each} is protected (input, embedding, never zero, or averaged "
+                "over) and must stay; families of the coupling list what may go"
             )
         alive[each] = False
     return alive
@@ -69,7 +79,7 @@ def _narrowed(layer: Layer, sites: Mapping[str, Site], alive: Alive, path: str) 
     match layer:
         case Sequence():
             return _narrowed_sequence(layer, sites, alive, f"{path}.")
-        case Sum() | Concat() | Split():
+        case Sum() | Product() | Concat() | Split():
             branches = tuple(
                 _narrowed(branch, sites, alive, f"{path}.branches.{position}")
                 for position, branch in enumerate(layer.branches)
@@ -80,15 +90,29 @@ def _narrowed(layer: Layer, sites: Mapping[str, Site], alive: Alive, path: str) 
             return Split(sizes=tuple(int(part.sum()) for part in parts), branches=branches)
         case Gate():
             return Gate(body=_narrowed(layer.body, sites, alive, f"{path}.body"))
+        case Graph():
+            steps = tuple(
+                replace(step, layer=_narrowed(step.layer, sites, alive, f"{path}.steps.{name}"))
+                for name, step in layer.named_steps()
+            )
+            return replace(layer, steps=steps)
         case Conv():
             site = sites[path]
             groups = layer.groups
-            if groups > 1:
+            if not keeps_groups(layer, len(site.in_classes)):
                 group_width = len(site.in_classes) // groups
                 groups = int(alive[site.in_classes].sum()) // group_width
             return replace(layer, out_channels=int(alive[site.out_classes].sum()), groups=groups)
         case Linear():
             return replace(layer, out_features=int(alive[sites[path].out_classes].sum()))
+        case ChannelSlice():
+            before = alive[sites[path].in_classes]
+            return ChannelSlice(
+                start=int(before[: layer.start].sum()), stop=int(before[: layer.stop].sum())
+            )
+        case CrossCovarianceAttention():
+            heads = _head_classes(layer, sites[path].out_classes)
+            return CrossCovarianceAttention(heads=int(alive[heads].sum()))
         case _:
             return layer
 
@@ -104,12 +128,13 @@ def sliced(weights: Mapping[str, Tensor], coupling: Coupling, alive: Alive) -> d
     """
     kept = {key: value.detach() for key, value in weights.items()}
     for site in coupling.sites:
-        rows = torch.from_numpy(np.flatnonzero(alive[site.out_classes]))
-        for key in _keys_by_channel(site, weights):
+        rows = torch.from_numpy(np.flatnonzero(alive[_row_classes(site)]))
+        for key in _keys_by_row(site, weights):
             kept[key] = kept[key].index_select(0, rows.to(kept[key].device))
-        if _reads_all(site):
+        read = columns_of(site)
+        if read is not None:
             key = f"{site.path}.weight"
-            columns = torch.from_numpy(np.flatnonzero(alive[site.in_classes]))
+            columns = torch.from_numpy(np.flatnonzero(alive[read[0]]))  # alike in every group
             kept[key] = kept[key].index_select(1, columns.to(kept[key].device))
     return kept
 
@@ -118,8 +143,8 @@ def mask_(model: FaceModel, removed: Iterable[int]) -> None:
     """Make channels exactly zero in place, wherever they are written.
 
     Rows and biases of convolutions and linear layers become zero, and scale, shift and running
-    mean of batch normalisations. Nothing that reads a channel is touched: that removed channels
-    have no effect is for the forward pass to show.
+    mean of batch normalisations (a scale that is fixed stays one). Nothing that reads a channel is
+    touched: that removed channels have no effect is for the forward pass to show.
 
     Args:
         model: what to mask.
@@ -132,29 +157,39 @@ def mask_(model: FaceModel, removed: Iterable[int]) -> None:
     alive = alive_without(coupling, removed)
     weights = model.module.state_dict()  # shares memory with the module
     for site in coupling.sites:
-        dead = torch.from_numpy(np.flatnonzero(~alive[site.out_classes]))
-        for key in _keys_by_channel(site, weights):
-            if not key.endswith(".running_var"):
+        dead = torch.from_numpy(np.flatnonzero(~alive[_row_classes(site)]))
+        fixed = isinstance(site.layer, BatchNorm) and site.layer.fixed_scale
+        for key in _keys_by_row(site, weights):
+            if not key.endswith(".running_var") and not (fixed and key.endswith(".weight")):
                 weights[key].index_fill_(0, dead.to(weights[key].device), 0.0)
 
 
-def _reads_all(site: Site) -> bool:
-    """Whether each output of the site reads every input, so that its weight has a column for
-    each."""
-    return isinstance(site.layer, Linear) or (
-        isinstance(site.layer, Conv) and site.layer.groups == 1
-    )
+def _keys_by_row(site: Site, weights: Mapping[str, Tensor]) -> list[str]:
+    """Keys of a site's tensors that have one row for each of `_row_classes`.
 
-
-def _keys_by_channel(site: Site, weights: Mapping[str, Tensor]) -> list[str]:
-    """Keys of a site's tensors that have one row for each output channel."""
+    Layers of which no channel can go (layer normalisation and the like) are not among them.
+    """
     match site.layer:
         case Conv() | Linear():
             names = ["weight", "bias"]
         case BatchNorm():
             names = ["weight", "bias", "running_mean", "running_var"]
-        case PReLU(shared=False):
+        case TranslationVariantConv() | ChannelScale() | PReLU(shared=False):
             names = ["weight"]
+        case CrossCovarianceAttention():
+            names = ["temperature"]
         case _:
             names = []
     return [key for name in names if (key := f"{site.path}.{name}") in weights]
+
+
+def _row_classes(site: Site) -> Ids:
+    """Class of each row of a site's tensors: one for each output channel, or for each head."""
+    if isinstance(site.layer, CrossCovarianceAttention):
+        return _head_classes(site.layer, site.out_classes)
+    return site.out_classes
+
+
+def _head_classes(layer: CrossCovarianceAttention, out_classes: Ids) -> Ids:
+    """`(heads,)`, the class of each head, which all its channels share."""
+    return out_classes.reshape(layer.heads, -1)[:, 0]

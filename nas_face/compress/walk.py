@@ -6,19 +6,40 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_face.arch.combinators import Concat, Gate, Layer, Sequence, Split, Sum
+from nas_face.arch.combinators import (
+    Concat,
+    Gate,
+    Graph,
+    Layer,
+    Product,
+    Sequence,
+    Split,
+    Step,
+    Sum,
+)
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import (
     Activation,
     BatchNorm,
+    ChannelConv,
+    ChannelPool,
+    ChannelScale,
     ChannelShuffle,
+    ChannelSlice,
     Conv,
+    CrossCovarianceAttention,
     Flatten,
+    FourierFeatures,
+    GatedChannelTransform,
+    LayerNorm,
     Linear,
+    MaxFeatureMap,
     NormAwarePool,
+    TranslationVariantConv,
 )
 
 Ids = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 NOT_ZERO_AT_ZERO = frozenset({"sigmoid", "hard_sigmoid"})
 
 
@@ -29,13 +50,14 @@ class Signal(NamedTuple):
         ids: `(channels,)`, id of each position.
         height: of the map.
         width: of the map.
-        silent: whether channels that are removed would be exactly zero here.
+        silent: `(channels,)`, whether each position would be exactly zero here if its channel were
+            removed.
     """
 
     ids: Ids
     height: int
     width: int
-    silent: bool
+    silent: Flags
 
     @property
     def shape(self) -> Shape:
@@ -91,24 +113,34 @@ class Walk:
                     x = self.visit(child, x, _below(path, name))
                 return x
             case Sum():
+                return self._sum(self._branches(layer.branches, [x] * len(layer.branches), path))
+            case Product():
                 results = self._branches(layer.branches, [x] * len(layer.branches), path)
-                for result in results[1:]:
-                    self.tie(results[0].ids, result.ids)
-                return _joined(results, results[0].ids)
+                self._tie_all(results)
+                silent = np.logical_or.reduce([result.silent for result in results])
+                return results[0]._replace(silent=silent)
             case Concat():
-                results = self._branches(layer.branches, [x] * len(layer.branches), path)
-                return _joined(results, np.concatenate([result.ids for result in results]))
+                return _concat(self._branches(layer.branches, [x] * len(layer.branches), path))
             case Split():
-                cuts = np.split(x.ids, np.cumsum(layer.sizes)[:-1])
-                parts = [x._replace(ids=ids) for ids in cuts]
-                results = self._branches(layer.branches, parts, path)
-                y = _joined(results, np.concatenate([result.ids for result in results]))
+                ends = np.cumsum(layer.sizes)[:-1]
+                cuts = zip(np.split(x.ids, ends), np.split(x.silent, ends), strict=True)
+                parts = [x._replace(ids=ids, silent=silent) for ids, silent in cuts]
+                y = _concat(self._branches(layer.branches, parts, path))
                 self.sites.append((path, layer, x.ids, y.ids))
                 return y
             case Gate():
                 factor = self.visit(layer.body, x, _below(path, "body"))
+                if len(factor.ids) < len(x.ids):  # one factor for all channels
+                    self.protected.append(factor.ids)
+                    return x
                 self.tie(x.ids, factor.ids)
-                return x._replace(silent=x.silent or factor.silent)
+                return x._replace(silent=x.silent | factor.silent)
+            case Graph():
+                values = [x]
+                for name, step in layer.named_steps():
+                    joined = self._join(step, values)
+                    values.append(self.visit(step.layer, joined, _below(path, f"steps.{name}")))
+                return values[-1]
             case _:
                 y = self._primitive(layer, x)
                 self.sites.append((path, layer, x.ids, y.ids))
@@ -122,35 +154,90 @@ class Walk:
             for position, (branch, x) in enumerate(zip(branches, inputs, strict=True))
         ]
 
+    def _sum(self, results: list[Signal]) -> Signal:
+        self._tie_all(results)
+        silent = np.logical_and.reduce([result.silent for result in results])
+        return results[0]._replace(silent=silent)
+
+    def _join(self, step: Step, values: list[Signal]) -> Signal:
+        sources = [values[source] for source in step.sources]
+        return _concat(sources) if step.join == "concat" else self._sum(sources)
+
+    def _tie_all(self, results: list[Signal]) -> None:
+        for result in results[1:]:
+            self.tie(results[0].ids, result.ids)
+
     def _primitive(self, layer: Layer, x: Signal) -> Signal:
-        ids, silent = x.ids, x.silent
         shape = layer.output_shape(x.shape)
+        ids, silent = self._channels(layer, x, shape.channels)
+        return Signal(ids, shape.height, shape.width, silent)
+
+    def _channels(self, layer: Layer, x: Signal, out_channels: int) -> tuple[Ids, Flags]:
+        """Ids and silence behind a primitive layer; most of them hand both on."""
+        always = np.ones(out_channels, np.bool_)
         match layer:
-            case Conv(groups=1) | Linear():
+            case Linear():
                 self._must_be_silent(x)
-                ids, silent = self.fresh(shape.channels), True
+                return self.fresh(out_channels), always
+            case Conv(groups=groups) if keeps_groups(layer, len(x.ids)):
+                self._must_be_silent(x)
+                ids = self.fresh(out_channels)
+                for places in (x.ids.reshape(groups, -1), ids.reshape(groups, -1)):
+                    self.tie(places[0], places)
+                return ids, always
             case Conv():
-                ids, silent = self.fresh(shape.channels), True
+                ids = self.fresh(out_channels)
                 members = x.ids.reshape(layer.groups, -1)
                 self.tie(members[:, :1], members)
                 self.tie(members[:, :1], ids.reshape(layer.groups, -1))
-            case ChannelShuffle():
-                members = x.ids.reshape(layer.groups, -1)
-                self.tie(members[0], members)
-                ids = members.T.reshape(-1)
+                return ids, always
+            case TranslationVariantConv() | ChannelScale() | BatchNorm(fixed_scale=False):
+                return x.ids, always  # what a removed channel is multiplied by is zero
+            case MaxFeatureMap():
+                first, second = x.ids.reshape(2, -1)
+                self.tie(first, second)
+                return first, np.logical_and(*x.silent.reshape(2, -1))
+            case ChannelShuffle(groups=groups, inverse=inverse):
+                # (places, groups): in each row what must go together
+                places = np.arange(out_channels)
+                places = places.reshape(-1, groups) if inverse else places.reshape(groups, -1).T
+                self.tie(x.ids[places[:, :1]], x.ids[places])
+                order = (places.T if inverse else places).reshape(-1)
+                return x.ids[order], x.silent[order]
+            case ChannelSlice(start=start, stop=stop):
+                return x.ids[start:stop], x.silent[start:stop]
+            case CrossCovarianceAttention():
+                members = x.ids.reshape(3, layer.heads, -1).transpose(1, 0, 2)
+                members = members.reshape(layer.heads, -1)
+                self.tie(members[:, :1], members)
+                # A head without its value gives zero, whatever its query and key are.
+                return x.ids[-out_channels:], x.silent[-out_channels:]
             case Flatten():
-                ids = np.repeat(x.ids, x.height * x.width)
-            case BatchNorm():
-                silent = True  # scale and shift of a removed channel are zero
+                n_positions = x.height * x.width
+                return np.repeat(x.ids, n_positions), np.repeat(x.silent, n_positions)
             case NormAwarePool():
                 self._must_be_silent(x)
+            case LayerNorm() | GatedChannelTransform():
+                self.protected.append(x.ids)
+            case ChannelConv(kernel=kernel) if kernel > 1:
+                self.protected.append(x.ids)
+            case ChannelPool():
+                self.protected.append(x.ids)
+                return self._kept(out_channels), always
+            case FourierFeatures():
+                return self._kept(out_channels), always
             case Activation(function=function) if function in NOT_ZERO_AT_ZERO:
-                silent = False
-        return Signal(ids, shape.height, shape.width, silent)
+                return x.ids, ~always
+        return x.ids, x.silent
 
     def _must_be_silent(self, x: Signal) -> None:
-        if not x.silent:
-            self.protected.append(x.ids)
+        self.protected.append(x.ids[~x.silent])
+
+    def _kept(self, count: int) -> Ids:
+        """New ids that must stay."""
+        ids = self.fresh(count)
+        self.protected.append(ids)
+        return ids
 
     def classes(self) -> Ids:
         """`(n_ids,)`, class of each id: connected components of the ties.
@@ -171,8 +258,22 @@ class Walk:
         return np.asarray(np.unique(label, return_inverse=True)[1], np.int64)
 
 
-def _joined(results: list[Signal], ids: Ids) -> Signal:
-    return results[0]._replace(ids=ids, silent=all(result.silent for result in results))
+def keeps_groups(layer: Conv, in_channels: int) -> bool:
+    """Whether a convolution keeps the number of its groups, and all of them become narrower alike;
+    whole groups go otherwise.
+
+    A network can be pruned in the finer steps where groups that are few and wide are kept, as the
+    halves of a convolution in two groups, and many narrow ones go whole, as depthwise filters.
+    """
+    width = min(in_channels, layer.out_channels) // layer.groups
+    return layer.groups == 1 or width >= 2 * layer.groups
+
+
+def _concat(results: list[Signal]) -> Signal:
+    return results[0]._replace(
+        ids=np.concatenate([result.ids for result in results]),
+        silent=np.concatenate([result.silent for result in results]),
+    )
 
 
 def _below(path: str, name: str) -> str:

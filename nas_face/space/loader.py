@@ -1,6 +1,7 @@
 """Search spaces from YAML files."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,23 @@ import numpy as np
 import yaml
 
 from nas_face.errors import ArchError, SpaceError, near_names
-from nas_face.space.space import SearchSpace
+from nas_face.space.constraints import parse_constraints
+from nas_face.space.space import INPUT_SHAPE, SearchSpace
 from nas_face.space.template import parse
 
-KEYS = ("name", "description", "input_shape", "shared", "stem", "stages", "head", "known")
-REQUIRED = ("name", "input_shape", "stem", "stages", "head")
+KEYS = (
+    "name",
+    "description",
+    INPUT_SHAPE,
+    "shared",
+    "stem",
+    "stages",
+    "head",
+    "constraints",
+    "known",
+)
+PARTS = ("stem", "stages", "head")
+REQUIRED = ("name", INPUT_SHAPE, *PARTS)
 
 
 def load_space(path: Path) -> SearchSpace:
@@ -77,7 +90,7 @@ def _space(raw: Mapping[str, Any]) -> SearchSpace:
     for key in REQUIRED:
         if key not in raw:
             raise SpaceError(f"{key} is missing")
-    for key in ("stem", "stages", "head"):
+    for key in PARTS:
         if not isinstance(raw[key], list | dict) or not raw[key]:
             raise SpaceError(f"{key}: expected blocks, or a choice of them, got {raw[key]!r}")
     shared_raw, known_raw = raw.get("shared") or {}, raw.get("known") or {}
@@ -88,17 +101,23 @@ def _space(raw: Mapping[str, Any]) -> SearchSpace:
         if not isinstance(choices, dict):
             raise SpaceError(f"known.{name}: expected a mapping of choices, got {choices!r}")
     names = frozenset(map(str, shared_raw))
+    shapes = _input_shapes(raw[INPUT_SHAPE])
+    keys = [*([INPUT_SHAPE] if isinstance(raw[INPUT_SHAPE], dict) else []), *PARTS]
     space = SearchSpace(
         name=str(raw["name"]),
         description=" ".join(str(raw.get("description", "")).split()),
-        input_shape=_input_shape(raw["input_shape"]),
-        template={key: parse(raw[key], key, names) for key in ("stem", "stages", "head")},
+        input_shape=shapes[0],
+        template={key: parse(raw[key], key, names) for key in keys},
         shared={
             str(name): parse(value, f"shared.{name}", frozenset())
             for name, value in shared_raw.items()
         },
         known={str(name): dict(choices) for name, choices in known_raw.items()},
     )
+    rules = parse_constraints(
+        raw.get("constraints") or [], space.choices(), space.template, space.shared
+    )
+    space = replace(space, constraints=rules)
     space.sample(np.random.default_rng(0))
     for name, choices in space.known.items():
         try:
@@ -108,9 +127,15 @@ def _space(raw: Mapping[str, Any]) -> SearchSpace:
     return space
 
 
-def _input_shape(raw: Any) -> tuple[int, int, int]:
+def _input_shapes(raw: Any) -> list[tuple[int, int, int]]:
+    """The shape of the image, or all those that may be chosen."""
     match raw:
         case [int(channels), int(height), int(width)] if min(raw) >= 1:
-            return channels, height, width
+            return [(channels, height, width)]
+        case {"choice": dict(options)} if len(raw) == 1 and options:
+            return [shape for option in options.values() for shape in _input_shapes(option)]
         case _:
-            raise SpaceError(f"input_shape must be [channels, height, width], got {raw!r}")
+            raise SpaceError(
+                f"input_shape must be [channels, height, width], or a choice of such with labels, "
+                f"got {raw!r}"
+            )

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias, final
 
 from nas_face.arch.blocks.parts import AbstractBlock
-from nas_face.arch.catalog import kind_of
 from nas_face.arch.cost import Shape
 from nas_face.arch.spec import ArchSpec, measured
 from nas_face.errors import ArchError, SpaceError
@@ -303,13 +302,10 @@ def _fields_of(part: Any) -> dict[str, Any]:
 
 
 def _rest_is_default(part: Any, said: set[str]) -> bool:
-    return (
-        all(
-            getattr(part, field.name) == field.default
-            for field in dataclasses.fields(part)
-            if field.name not in said and field.name != "kind"
-        )
-        and kind_of(type(part)) == part.kind
+    return all(
+        getattr(part, field.name) == field.default
+        for field in dataclasses.fields(part)
+        if field.name not in said and field.name != "kind"
     )
 
 

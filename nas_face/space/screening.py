@@ -6,6 +6,7 @@ from, and the cost of each form of a block becomes a function, traced from its o
 those of `ArchSpec.cost`, to the last digit.
 """
 
+import functools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 from nas_face.arch.spec import ArchSpec
 from nas_face.arch.tracing import Numbers
 from nas_face.errors import ArchError, SpaceError
-from nas_face.space.sites import Draw, Fields, Site, Taken
+from nas_face.space.sites import Draw, Fields, Forms, MustBePlain, Site, Taken
 from nas_face.space.space import MAX_DRAWS, SearchSpace
 from nas_face.space.tables import Picks, Random, Table, variants, ways
 from nas_face.space.template import Label, Template
@@ -33,7 +34,7 @@ class Screened:
     Attributes:
         space: where it comes from.
         madds: multiply-accumulates, image to embedding.
-        params: trainable parameters.
+        params: parameters as torch counts them.
         folded_params: parameters once batch normalisation is folded away.
         peak_activations: most activation values alive at once.
         picks: choices of each part.
@@ -70,13 +71,20 @@ class Screener:
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
+        self._forms = Forms()
+        self._compile()
+
+    def _compile(self) -> None:
+        space, forms = self._space, self._forms
         try:
             self._shared = {
                 name: ways(node, f"shared.{name}") for name, node in space.shared.items()
             }
-            self._stem = _table(space.template["stem"], "stem", _stem)
-            self._stages = _table(space.template["stages"], "stages", _stages)
-            self._head = _table(space.template["head"], "head", _head)
+            self._stem = _table(space.template["stem"], "stem", functools.partial(_stem, forms))
+            self._stages = _table(
+                space.template["stages"], "stages", functools.partial(_stages, forms)
+            )
+            self._head = _table(space.template["head"], "head", functools.partial(_head, forms))
         except SpaceError as failure:
             raise SpaceError(f"{space.name}: cannot be screened: {failure}") from failure
 
@@ -92,7 +100,12 @@ class Screener:
 
     def _draw(self, rng: Random) -> Screened:
         for _ in range(MAX_DRAWS):
-            screened = self._attempt(rng)
+            try:
+                screened = self._attempt(rng)
+            except MustBePlain as found:
+                self._forms.plain.add((found.cls, found.name))
+                self._compile()
+                continue
             if screened is not None:
                 return screened
         # The slow path says what is wrong, in words of its own.
@@ -173,13 +186,13 @@ class _Total:
 class _Stage:
     """A stage: its numbers, and for each kind of block the first and the other ones."""
 
-    def __init__(self, node: Template, path: str) -> None:
+    def __init__(self, forms: Forms, node: Template, path: str) -> None:
         if not isinstance(node, dict):
             raise SpaceError(f"{path}: a stage is a mapping")
         numbers = {name: (f"{path}.{name}", node[name]) for name in STAGE_NUMBERS}
         self._numbers = Fields(numbers, _plain)
         self._order = [self._numbers.names.index(name) for name in STAGE_NUMBERS]
-        self._blocks = _table(node["block"], f"{path}.block", _Blocks)
+        self._blocks = _table(node["block"], f"{path}.block", functools.partial(_Blocks, forms))
 
     def run(
         self, draw: Draw, shape: tuple[int, int, int], total: _Total
@@ -209,11 +222,12 @@ class _Stage:
 class _Blocks:
     """The blocks of a stage, of one kind, and what its first one has of its own."""
 
-    def __init__(self, node: Template, path: str) -> None:
+    def __init__(self, forms: Forms, node: Template, path: str) -> None:
         if not isinstance(node, dict):
             raise SpaceError(f"{path}: a block is a mapping")
         usual = {key: (f"{path}.{key}", each) for key, each in node.items() if key != "first"}
-        self.rest = Site(usual, is_head=False, where=path)
+        self._forms = forms
+        self.rest = Site(usual, is_head=False, where=path, forms=forms)
         self._first: Table[_Part] | None = None
         if "first" in node:
             self._first = _table(node["first"], f"{path}.first", self._compile_first)
@@ -224,8 +238,9 @@ class _Blocks:
             raise SpaceError(f"{path}: a block is a mapping")
         own = {key: (f"{path}.{key}", each) for key, each in node.items()}
         if "kind" in node:
-            return Site(own, is_head=False, where=path), ()
-        site = Site({"kind": ("", self.rest.kind), **own}, is_head=False, where=path)
+            return Site(own, is_head=False, where=path, forms=self._forms), ()
+        fields = {"kind": ("", self.rest.kind), **own}
+        site = Site(fields, is_head=False, where=path, forms=self._forms)
         inherited = tuple(at for at, name in enumerate(self.rest.names) if name not in node)
         names = tuple(self.rest.names[at] for at in inherited)
         site.names = (*names, *site.names)
@@ -258,12 +273,12 @@ def _cost_at(site: Site, draw: Draw, shape: tuple[int, int, int]) -> Numbers | s
     return site.cost(site.fields.take(draw), shape)
 
 
-def _stem(node: Template, path: str) -> list[Table[_Part]]:
-    return _places(node, path, _block)
+def _stem(forms: Forms, node: Template, path: str) -> list[Table[_Part]]:
+    return _places(node, path, functools.partial(_site, forms, is_head=False))
 
 
-def _stages(node: Template, path: str) -> list[Table[_Part]]:
-    return _places(node, path, _Stage)
+def _stages(forms: Forms, node: Template, path: str) -> list[Table[_Part]]:
+    return _places(node, path, functools.partial(_Stage, forms))
 
 
 def _places(node: Template, path: str, compiled: Any) -> list[Table[_Part]]:
@@ -272,19 +287,15 @@ def _places(node: Template, path: str, compiled: Any) -> list[Table[_Part]]:
     return [_table(each, f"{path}.{at}", compiled) for at, each in enumerate(node)]
 
 
-def _block(node: Template, path: str) -> Site:
-    return _site(node, path, is_head=False)
+def _head(forms: Forms, node: Template, path: str) -> Site:
+    return _site(forms, node, path, is_head=True)
 
 
-def _head(node: Template, path: str) -> Site:
-    return _site(node, path, is_head=True)
-
-
-def _site(node: Template, path: str, *, is_head: bool) -> Site:
+def _site(forms: Forms, node: Template, path: str, *, is_head: bool) -> Site:
     if not isinstance(node, dict):
         raise SpaceError(f"{path}: expected a mapping")
     knobs = {key: (f"{path}.{key}", each) for key, each in node.items()}
-    return Site(knobs, is_head=is_head, where=path)
+    return Site(knobs, is_head=is_head, where=path, forms=forms)
 
 
 def _plain(_: str, value: Any) -> Taken:

@@ -18,8 +18,11 @@ from nas_face.space.template import Template
 
 MAX_REMEMBERED = 50_000
 
-SAME_COST: Final = dict.fromkeys(("relu6", "silu", "hard_swish", "gelu"), "relu")
-"""Activations without weights cost the same, so one of them stands for all."""
+SAME_COST: Final = {
+    **dict.fromkeys(("relu6", "silu", "hard_swish", "gelu"), "relu"),
+    "unshuffle": "shuffle",
+}
+"""Activations without weights cost the same, so one of them stands for all; so do permutations."""
 
 NUMBER: Final = "a number"
 
@@ -136,13 +139,19 @@ class Site:
         knobs: template of each field, with its path.
         is_head: whether a head stands there.
         where: the place, for messages.
+        forms: what is known of forms of blocks, shared by all places of a space.
 
     Raises:
         SpaceError: what stands there is no block of one kind.
     """
 
     def __init__(
-        self, knobs: Mapping[str, tuple[str, Template]], *, is_head: bool, where: str
+        self,
+        knobs: Mapping[str, tuple[str, Template]],
+        *,
+        is_head: bool,
+        where: str,
+        forms: "Forms",
     ) -> None:
         self.where = where
         fields = dict(knobs)
@@ -153,7 +162,8 @@ class Site:
         self.cls: Any = known[kind]
         self.kind = kind
         self.own_repeats = any(each.name == "repeats" for each in dataclasses.fields(self.cls))
-        self.fields = Fields(fields, functools.partial(_described, self.cls))
+        self.forms = forms
+        self.fields = Fields(fields, functools.partial(_described, self.cls, forms.plain))
         self.names = self.fields.names
         self._plans: dict[tuple[Any, ...], _Plan] = {}
 
@@ -179,8 +189,50 @@ class Site:
 
 
 @final
+class _Form:
+    """Blocks of one form: functions of their numbers, or costs by numbers where none can be
+    traced."""
+
+    __slots__ = ("functions", "remembered", "traceable")
+
+    def __init__(self, *, traceable: bool) -> None:
+        self.traceable = traceable
+        self.functions: list[Function] = []
+        self.remembered: dict[tuple[int, ...], Numbers | str] = {}
+
+
+@final
+class Forms:
+    """What is known of forms of blocks.
+
+    Attributes:
+        known: by class, stride and structure of all fields.
+        plain: classes and fields whose numbers are part of the form.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[Any, ...], _Form] = {}
+        self.plain: set[tuple[Any, str]] = set()
+
+
+@final
+class MustBePlain(Exception):
+    """A number has to be part of the form, as the length of a loop has to.
+
+    Attributes:
+        cls: the block.
+        name: the field.
+    """
+
+    def __init__(self, cls: Any, name: str) -> None:
+        super().__init__(f"{name} of {cls.__name__}")
+        self.cls = cls
+        self.name = name
+
+
+@final
 class _Plan:
-    """Blocks of one form: how their numbers come about, and functions of these numbers."""
+    """How the numbers of one form come about in one place."""
 
     def __init__(
         self, site: Site, taken: Sequence[Taken], given: tuple[int, int, int] | None
@@ -191,8 +243,11 @@ class _Plan:
         self._names: list[str] = []
         self._plain: list[int] = []  # fields that are numbers
         self._shares: list[tuple[int, int, int]] = []  # field, position of its base, multiple
-        self._functions: list[Function] | None = [] if not site.own_repeats else None
-        self._remembered: dict[tuple[int, ...], Numbers | str] = {}
+        form = sorted(zip(site.names, (each.structure for each in taken), strict=True))
+        key = (site.cls, None if given is None else given[1], repr(form))
+        self._forms = site.forms
+        self._form = site.forms.known.setdefault(key, _Form(traceable=not site.own_repeats))
+        self._own_repeats = site.own_repeats
         self.problem: str | None = None
         if given is not None:
             self._names.append("out_channels")
@@ -200,7 +255,9 @@ class _Plan:
             if site.own_repeats:
                 self._names.append("repeats")
         ratios = []
-        for at, (name, each) in enumerate(zip(site.names, taken, strict=True)):
+        # By name, so that places which list fields in another order share their functions.
+        for name, at in sorted((name, at) for at, name in enumerate(site.names)):
+            each = taken[at]
             if isinstance(each.structure, _Impossible):
                 self.problem = each.structure.reason
             elif name == "attention" and each.value is not None:
@@ -262,7 +319,7 @@ class _Plan:
         numbers: list[Any] = [*x]
         if given is not None:
             numbers.append(given[0])
-            if self._functions is None and "repeats" in self._names:
+            if self._own_repeats:
                 numbers.append(given[2])
         for at in self._plain:
             numbers.append(taken[at].number)
@@ -272,35 +329,34 @@ class _Plan:
                 steps = int(share * numbers[base] / multiple + 0.5)
                 share = (steps if steps > 1 else 1) * multiple
             numbers.append(share)
-        if self._functions is None:
-            return self._measured(tuple(numbers))
-        for function in self._functions:
+        for function in self._form.functions:
             found = function(*numbers)
             if found is not None:
                 return found
-        return self._traced(numbers)
+        return self._traced(numbers) if self._form.traceable else self._measured(tuple(numbers))
 
     def _traced(self, numbers: list[int]) -> Numbers | str:
-        assert self._functions is not None
         try:
             function = trace(self._measure, self._names, numbers[3:], Shape(*numbers[:3]))
-        except NotTraceable:
-            self._functions = None
+        except NotTraceable as failure:
+            if failure.name in self._names:
+                raise MustBePlain(self._cls, failure.name) from failure
+            self._form.traceable = False
             return self._measured(tuple(numbers))
         except ArchError as failure:
             self.problem = str(failure)
             return self.problem
-        self._functions.append(function)
+        self._form.functions.append(function)
         found = function(*numbers)
         assert found is not None
         return found
 
     def _measured(self, numbers: tuple[int, ...]) -> Numbers | str:
         """Cost by way of layers, remembered; for what cannot be traced."""
-        found = self._remembered.get(numbers)
+        found = self._form.remembered.get(numbers)
         if found is None:
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
+            if len(self._form.remembered) >= MAX_REMEMBERED:
+                self._form.remembered.clear()
             try:
                 named = dict(zip(self._names, numbers[3:], strict=True))
                 shape, cost = self._measure(named, Shape(*numbers[:3]))
@@ -313,7 +369,7 @@ class _Plan:
                 )
             except ArchError as failure:
                 found = str(failure)
-            self._remembered[numbers] = found
+            self._form.remembered[numbers] = found
         return found
 
     def _measure(self, numbers: Mapping[str, Any], x: Shape) -> tuple[Shape, Cost]:
@@ -336,7 +392,7 @@ def _ratios(cls: Any) -> Mapping[str, Any]:
     return cls.RATIOS if issubclass(cls, AbstractBlock) else {}
 
 
-def _described(cls: Any, name: str, value: Any) -> Taken:
+def _described(cls: Any, plain: set[tuple[Any, str]], name: str, value: Any) -> Taken:
     """What a value of a field means for the form of the block."""
     if name in _ratios(cls):
         if value is None:
@@ -350,7 +406,7 @@ def _described(cls: Any, name: str, value: Any) -> Taken:
         typed = from_data(_field_types(cls)[name], to_data(value), where=name)
     except (ArchError, KeyError) as failure:
         return Taken(value, _Impossible(f"{name}: {failure}"), None)
-    if isinstance(typed, int) and not isinstance(typed, bool):
+    if isinstance(typed, int) and not isinstance(typed, bool) and (cls, name) not in plain:
         return Taken(typed, NUMBER, typed)
     if isinstance(typed, str):
         return Taken(typed, SAME_COST.get(typed, typed), None)

@@ -1,6 +1,6 @@
 """What a space costs: smallest, median and largest design, and how much of it fits a budget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import final
 
@@ -8,13 +8,16 @@ import numpy as np
 
 from nas_face.arch.cost import Cost
 from nas_face.errors import ArchError
+from nas_face.space.picks import changed
 from nas_face.space.space import Design, SearchSpace
-from nas_face.space.template import Choice, Label
 
 N_SAMPLES = 1000
 
 Measure = Callable[[Cost], float]
 """One number of a cost that is to be small, such as its multiply-adds."""
+
+Rank = Callable[[Design], tuple[float, ...]]
+"""Numbers of a design that are to be small, the first before the second."""
 
 
 @final
@@ -70,27 +73,46 @@ def smallest(space: SearchSpace, start: Design, measure: Measure) -> Design:
         start: where the descent begins.
         measure: what is to be small.
     """
-    best, value = start, measure(start.spec.cost())
+    return descend(space, start, lambda design: (measure(design.spec.cost()),))
+
+
+def descend(
+    space: SearchSpace,
+    start: Design,
+    rank: Rank,
+    *,
+    held: Collection[str] = (),
+    places: tuple[str, ...] = ("",),
+    enough: tuple[float, ...] | None = None,
+) -> Design:
+    """Change one choice at a time as long as that lowers a design's rank.
+
+    Args:
+        space: the space.
+        start: where the descent begins.
+        rank: what is to be small; later numbers decide where earlier ones are equal.
+        held: paths of choices that stay as they are.
+        places: starts of the paths of the others that are tried.
+        enough: a rank at which to stop; none to go on as long as anything helps.
+    """
+    best, least = start, rank(start)
+    choices = space.choices()
     improved = True
     while improved:
         improved = False
-        for path, choice in space.choices().items():
-            if path not in best.choices:
+        for path, choice in choices.items():
+            if path not in best.choices or path in held or not path.startswith(places):
                 continue
             for label in choice.labels:
+                if enough is not None and least <= enough:
+                    return best
+                if label == best.choices[path]:
+                    continue
                 try:
-                    other = space.propose(_changed(best, path, label))
+                    other = space.propose(changed(best.choices, {path: label}))
                 except ArchError:
                     continue
-                other_value = measure(other.spec.cost())
-                if other_value < value:
-                    best, value, improved = other, other_value, True
+                other_rank = rank(other)
+                if other_rank < least:
+                    best, least, improved = other, other_rank, True
     return best
-
-
-def _changed(design: Design, path: str, label: Label) -> Callable[[str, Choice], Label]:
-    """The design with one label changed; choices that become active take their first option."""
-    chosen = {**design.choices, path: label}
-    return lambda at, choice: (
-        chosen[at] if at in chosen and chosen[at] in choice.options else choice.labels[0]
-    )

@@ -11,6 +11,13 @@ Label: TypeAlias = str | int | float | bool | None
 """What names one option of a choice; the value itself for scalar options."""
 
 
+def shown(label: object) -> str:
+    """A label as YAML writes it."""
+    if label is None:
+        return "null"
+    return str(label).lower() if isinstance(label, bool) else str(label)
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -69,9 +76,9 @@ def resolve(node: "Template", path: str, pick: Pick, shared: "Mapping[str, Templ
         case Choice():
             label = pick(path, node)
             if label not in node.options:
-                known = ", ".join(map(str, node.options))
+                known = ", ".join(map(shown, node.options))
                 raise SpaceError(f"{path}: {label!r} is not an option; known: {known}")
-            return resolve(node.options[label], _inside(node, label, path), pick, shared)
+            return resolve(node.options[label], inside(node, label, path), pick, shared)
         case Reference():
             return resolve(shared[node.name], f"shared.{node.name}", pick, shared)
         case dict():
@@ -96,7 +103,7 @@ def choices_in(
         case Choice():
             yield path, node
             for label, option in node.options.items():
-                yield from choices_in(option, _inside(node, label, path), shared)
+                yield from choices_in(option, inside(node, label, path), shared)
         case Reference():
             yield from choices_in(shared[node.name], f"shared.{node.name}", shared)
         case dict():
@@ -109,7 +116,84 @@ def choices_in(
             return
 
 
-def _inside(choice: Choice, label: Label, path: str) -> str:
+def leaves(node: "Template", path: str) -> Iterator[tuple[str, "Template"]]:
+    """Everything in a template that is no choice: references and plain values, with their
+    paths."""
+    match node:
+        case Choice():
+            for label, option in node.options.items():
+                yield from leaves(option, inside(node, label, path))
+        case dict():
+            for key, value in node.items():
+                yield from leaves(value, f"{path}.{key}" if path else key)
+        case tuple():
+            for position, value in enumerate(node):
+                yield from leaves(value, f"{path}.{position}")
+        case _:
+            yield path, node
+
+
+def needs(
+    node: "Template", shared: "Mapping[str, Template]"
+) -> "dict[str, tuple[tuple[str, Label], ...]]":
+    """What must be chosen for each choice to be active: labels of the choices that it lies in.
+
+    A shared choice that is met in several places has the shortest of their lists.
+    """
+    found: dict[str, tuple[tuple[str, Label], ...]] = {}
+
+    def visit(at: "Template", where: str, above: "tuple[tuple[str, Label], ...]") -> None:
+        match at:
+            case Choice():
+                if where not in found or len(above) < len(found[where]):
+                    found[where] = above
+                for label, option in at.options.items():
+                    visit(option, inside(at, label, where), (*above, (where, label)))
+            case Reference():
+                visit(shared[at.name], f"shared.{at.name}", above)
+            case dict():
+                for key, value in at.items():
+                    visit(value, f"{where}.{key}" if where else key, above)
+            case tuple():
+                for position, value in enumerate(at):
+                    visit(value, f"{where}.{position}", above)
+
+    visit(node, "", ())
+    return found
+
+
+def keep(node: "Template", path: str, kept: "Callable[[str, Label], bool]") -> "Template":
+    """A template with fewer options.
+
+    Args:
+        node: the template.
+        path: where it stands.
+        kept: whether an option, by the path of its choice and its label, stays. A choice of which
+            nothing would stay is left whole: no design reaches it.
+    """
+    match node:
+        case Choice():
+            labels = [label for label in node.labels if kept(path, label)] or node.labels
+            return Choice(
+                options={
+                    label: keep(node.options[label], inside(node, label, path), kept)
+                    for label in labels
+                }
+            )
+        case dict():
+            return {
+                key: keep(value, f"{path}.{key}" if path else key, kept)
+                for key, value in node.items()
+            }
+        case tuple():
+            return tuple(
+                keep(value, f"{path}.{position}", kept) for position, value in enumerate(node)
+            )
+        case _:
+            return node
+
+
+def inside(choice: Choice, label: Label, path: str) -> str:
     """Path of what stands inside an option: choices of two options never share a path."""
     inner = choice.options[label]
     return f"{path}.{label}" if isinstance(inner, dict | tuple | Choice) else path

@@ -82,9 +82,11 @@ def compress(
 
     Raises:
         ConfigError: `out` holds the results of something else, or of other faces.
-        CompressionError: a step cannot be carried out.
+        CompressionError: a step cannot be carried out; where that is foreseeable, nothing has been
+            written.
         DeployError: an exported file does not agree with its source.
     """
+    _require_reachable(model, recipe)
     claim(out, model, recipe, faces, training, seed)
     crops = sample_images(faces.train, N_PARITY_CROPS, seed=derive_seed(seed, "parity"))
     original = out / "steps" / "0-original"
@@ -113,6 +115,32 @@ def compress(
     return results
 
 
+def _require_reachable(model: FaceModel, recipe: Recipe) -> None:
+    """Raise if the recipe prunes below what its network can reach.
+
+    How far a network can be pruned depends on its widths only. So the answer is certain up to the
+    first pruning behind a distillation, whose weights, and hence what goes, are not known yet.
+    """
+    current = model
+    distilled = False
+    for step in recipe.steps:
+        if isinstance(step, PruneStep):
+            current = _pruned(current, step)
+            if distilled:
+                return
+        distilled = distilled or isinstance(step, DistilStep)
+
+
+def _pruned(model: FaceModel, step: PruneStep) -> FaceModel:
+    return prune(
+        model,
+        target_madds=step.target_madds(model.description.cost.madds),
+        importance=step.importance,
+        round_to=step.round_to,
+        min_keep=step.min_keep,
+    ).model
+
+
 def _transform(
     current: FaceModel,
     teacher: FaceModel,
@@ -125,13 +153,7 @@ def _transform(
 ) -> FaceModel:
     """The model behind a pruning or distillation step."""
     if isinstance(step, PruneStep):
-        return prune(
-            current,
-            target_madds=step.target_madds(current.description.cost.madds),
-            importance=step.importance,
-            round_to=step.round_to,
-            min_keep=step.min_keep,
-        ).model
+        return _pruned(current, step)
     settings = replace(training, epochs=step.epochs, learning_rate=step.learning_rate)
     student = FaceModel.of(current.description, current.module.state_dict())
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ class StepResult:
     Attributes:
         step: name of the row.
         madds: multiply-accumulates.
-        params: trainable parameters.
+        params: parameters as torch counts them.
         size_bytes: of the ONNX file.
         accuracy: 10-fold, on the test pairs, of the ONNX file.
         accuracy_std: over the folds.

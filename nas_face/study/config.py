@@ -12,7 +12,8 @@ from nas_face.errors import ConfigError, SpaceError
 from nas_face.search import Budget, Rungs, SamplerName, objective, parse_quantity
 from nas_face.shipped import find_file
 from nas_face.space import read_yaml
-from nas_face.study.layout import SPACE_FILE, STUDY_FILE
+from nas_face.study.layout import SPACE_FILE, STUDY_FILE, TARGET_FILE
+from nas_face.study.targets import find_target_file
 from nas_face.train.settings import TrainSettings
 
 BUILT_IN_DATA = "orl"
@@ -66,6 +67,9 @@ class StudyConfig:
         name: of the study; also the default run folder, `runs/NAME`.
         space: YAML file of the search space.
         input_size: height and width of images, in place of the space's own.
+        target: deployment target, by its name or file: what it avoids or runs poorly is not
+            proposed.
+        allow_slow: whether what the target runs poorly is proposed all the same.
         objectives: axes of the front; see `nas_face.search.OBJECTIVES`.
         budget: walls that no candidate crosses.
         trials: candidates in all.
@@ -83,6 +87,8 @@ class StudyConfig:
     name: str
     space: str
     input_size: int | None = None
+    target: str | None = None
+    allow_slow: bool = False
     objectives: tuple[str, ...] = ("log_tar", "madds", "latency_ms")
     budget: Budget = field(default_factory=Budget)
     trials: int = 50
@@ -105,6 +111,8 @@ class StudyConfig:
         for name, least in (("trials", 1), ("seed", 0), ("threads", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.allow_slow and self.target is None:
+            raise ConfigError("allow_slow says what to do with a target: give one")
         if self.input_size is not None and not 16 <= self.input_size <= 1024:
             raise ConfigError(f"input_size must be from 16 to 1024, got {self.input_size}")
         late = [epoch for epoch in self.rungs.epochs if epoch >= self.training.epochs]
@@ -154,7 +162,10 @@ def load_run_study(folder: Path) -> StudyConfig:
         ) from failure
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping of keys, got {raw!r}")
-    return study_of({**raw, "space": str(folder / SPACE_FILE)}, where=str(path))
+    copies = {"space": str(folder / SPACE_FILE)}
+    if raw.get("target") is not None:
+        copies["target"] = str(folder / TARGET_FILE)
+    return study_of({**raw, **copies}, where=str(path))
 
 
 def require_folder_name(name: str) -> None:
@@ -199,7 +210,13 @@ def study_of(
         raise ConfigError(
             f"{where}: space: no file {config.space!r}; give the path of a YAML file"
         )
-    return dataclasses.replace(config, space=str(space), data=_absolute(config.data, beside))
+    try:
+        target = None if config.target is None else str(find_target_file(config.target, beside))
+    except SpaceError as failure:
+        raise ConfigError(f"{where}: target: {failure}") from failure
+    return dataclasses.replace(
+        config, space=str(space), target=target, data=_absolute(config.data, beside)
+    )
 
 
 def _absolute(data: DataSettings, beside: Path | None) -> DataSettings:

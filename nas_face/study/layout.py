@@ -5,6 +5,7 @@ STUDY_FILE = "study.json"
 """Of a run folder: the resolved study. A folder that has it is a run folder."""
 
 SPACE_FILE = "space.yaml"
+TARGET_FILE = "target.yaml"
 """Of a run folder: the search space as it was."""
 
 STORAGE_FILE = "study.db"

@@ -1,12 +1,14 @@
 """What a user may mean by a network: a zoo name, a spec file, a model folder, a trial of a run."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Shape
 from nas_face.arch.spec import ArchSpec
-from nas_face.arch.zoo import NETWORKS, network
+from nas_face.arch.zoo import NETWORKS, PublishedNetwork, network
 from nas_face.errors import ConfigError, near_names
 from nas_face.shipped import find_file
 from nas_face.study.layout import MODEL_FILE, STUDY_FILE
@@ -15,30 +17,81 @@ if TYPE_CHECKING:
     from nas_face.study.evaluate import Embedder
 
 
-def layers_of(name: str, trial: int | None = None) -> tuple[Sequence, Shape]:
-    """Layer tree and input shape of a zoo network, a spec file, a model folder or a trial of a
-    run.
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """A network without its weights.
+
+    Attributes:
+        network: the layer tree.
+        input: shape of the image.
+        spec: what the tree was lowered from; none of a model folder, which holds only the tree.
+        entry: of the zoo, if it is there and has its published sizes.
+    """
+
+    network: Sequence
+    input: Shape
+    spec: ArchSpec | None = None
+    entry: PublishedNetwork | None = None
+
+
+def design_of(
+    name: str,
+    trial: int | None = None,
+    *,
+    input_size: tuple[int, int] | None = None,
+    embedding_size: int | None = None,
+) -> Design:
+    """Design of a zoo network, a spec file, a model folder or a trial of a run.
+
+    Args:
+        name: which.
+        trial: of the run.
+        input_size: height and width of the image, of a zoo network; as published by default.
+        embedding_size: of a zoo network; as published by default.
 
     Raises:
-        ConfigError: it is none of these.
-        NasFaceError: the file is malformed.
+        ConfigError: it is none of these, or an option does not go with it.
+        NasFaceError: the file is malformed, or the network cannot have that size.
     """
     path = Path(name)
-    if (path / STUDY_FILE).is_file():
+    sized = input_size is not None or embedding_size is not None
+    is_run = (path / STUDY_FILE).is_file()
+    if trial is not None and not is_run:
+        raise ConfigError(f"--trial goes with a run folder; {name} is none")
+    if sized and (is_run or name not in NETWORKS):
+        raise ConfigError(
+            f"--input-size and --embedding-size go with a zoo network; {name} is none"
+        )
+    if is_run:
         from nas_face.study.run import Run
 
         run = Run.open(path)
         spec = run.spec(run.trial(require_trial(path, trial)))
-        return spec.lower(), spec.input
-    if trial is not None:
-        raise ConfigError(f"--trial goes with a run folder; {name} is none")
+        return Design(network=spec.lower(), input=spec.input, spec=spec)
     if (path / MODEL_FILE).is_file():
         from nas_face.nn.model import load_description
 
         description = load_description(path)
-        return description.network, description.input
-    spec = spec_of(name)
-    return spec.lower(), spec.input
+        return Design(network=description.network, input=description.input)
+    if not sized:
+        spec = spec_of(name)
+        entry = NETWORKS.get(name)
+        return Design(network=spec.lower(), input=spec.input, spec=spec, entry=entry)
+    spec = network(name).variant(input_size=input_size, embedding_size=embedding_size)
+    return Design(network=spec.lower(), input=spec.input, spec=spec)
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Height and width of an image as a person types them: `112`, or `112x96`.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    sizes = re.fullmatch(r"([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?", text)
+    if sizes is None:
+        raise ConfigError(f"an image size is N or HEIGHTxWIDTH in pixels, got {text!r}")
+    return int(sizes[1]), int(sizes[2] or sizes[1])
 
 
 def spec_of(name: str) -> ArchSpec:

@@ -2,6 +2,7 @@
 
 RUN/study.json        the resolved study
 RUN/space.yaml        the search space as it was
+RUN/target.yaml       the deployment target as it was, if there is one
 RUN/study.db          Optuna's storage (SQLite): the journal, which its dashboard opens
 RUN/candidates/ID/    model folder of every trained candidate
 RUN/report/           front.csv, front.png, front.html
@@ -34,11 +35,13 @@ from nas_face.errors import ConfigError
 from nas_face.nn import FaceModel
 from nas_face.search import SearchSettings, objective, run_search
 from nas_face.space import SearchSpace, load_space
+from nas_face.space.filtering import filtered
 from nas_face.space.survey import Survey
+from nas_face.space.target import load_target
 from nas_face.study.config import StudyConfig, load_run_study, study_of
 from nas_face.study.evaluate import TrainAndVerify
 from nas_face.study.faces import StudyFaces, load_faces
-from nas_face.study.layout import LOCK_FILE, SPACE_FILE, STORAGE_FILE, STUDY_FILE
+from nas_face.study.layout import LOCK_FILE, SPACE_FILE, STORAGE_FILE, STUDY_FILE, TARGET_FILE
 from nas_face.study.preflight import check_budget
 from nas_face.study.same_study import require_same
 from nas_face.train import EpochReport
@@ -46,7 +49,7 @@ from nas_face.train import EpochReport
 logger = logging.getLogger(__name__)
 
 _PARTIAL_STUDY_FILE = STUDY_FILE + ".partial"
-_FILES_AT_START = (LOCK_FILE, SPACE_FILE, STUDY_FILE, _PARTIAL_STUDY_FILE)
+_FILES_AT_START = (LOCK_FILE, SPACE_FILE, TARGET_FILE, STUDY_FILE, _PARTIAL_STUDY_FILE)
 REFERENCE_NETWORK = "mobilefacenet_128"
 REFERENCE_MS = "reference_ms"
 """User attribute of the study: latency of the reference network when the run began."""
@@ -60,7 +63,8 @@ class Run:
     Attributes:
         folder: the folder.
         config: the study; `space` points into the folder.
-        space: what may be chosen, at the study's input size.
+        space: what may be chosen, at the study's input size; where the run was started or taken up
+            and not only opened, without what the study's target refuses.
     """
 
     folder: Path
@@ -95,14 +99,15 @@ class Run:
                 )
             run = Run.open(folder)
             require_same(folder, run.config, config)
-            return Run(
-                folder=folder, config=_with_trials(run.config, config.trials), space=run.space
-            )
-        space = _space_of(config)
+            again = _with_trials(run.config, config.trials)
+            return Run(folder=folder, config=again, space=_for_target(run.space, again))
+        space = _for_target(_space_of(config), config)
         folder.mkdir(parents=True, exist_ok=True)
         run = Run(folder=folder, config=config, space=space)
         with run.locked():
             (folder / SPACE_FILE).write_bytes(Path(config.space).read_bytes())
+            if config.target is not None:
+                (folder / TARGET_FILE).write_bytes(Path(config.target).read_bytes())
             text = json.dumps(config.to_data(), indent=1) + "\n"
             partial = folder / _PARTIAL_STUDY_FILE
             partial.write_text(text, encoding="utf-8")
@@ -299,6 +304,14 @@ def _open_study(url: str, name: str, objectives: tuple[str, ...]) -> Study:
 def _space_of(config: StudyConfig) -> SearchSpace:
     space = load_space(Path(config.space))
     return space if config.input_size is None else space.with_input_size(config.input_size)
+
+
+def _for_target(space: SearchSpace, config: StudyConfig) -> SearchSpace:
+    """What may be proposed; designs that a run holds decode in the whole space as well."""
+    if config.target is None:
+        return space
+    target = load_target(Path(config.target))
+    return filtered(space, target, allow_slow=config.allow_slow, seed=config.seed)
 
 
 def _with_trials(config: StudyConfig, trials: int) -> StudyConfig:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nas_face.errors import ConfigError
 from nas_face.study.config import StudyConfig
-from nas_face.study.layout import SPACE_FILE
+from nas_face.study.layout import SPACE_FILE, TARGET_FILE
 
 
 def require_same(folder: Path, old: StudyConfig, new: StudyConfig) -> None:
@@ -22,17 +22,20 @@ def require_same(folder: Path, old: StudyConfig, new: StudyConfig) -> None:
     for data in (was, now):
         data.pop("trials", None)
         data.pop("space", None)
+        data["target"] = "target" in data
     for key in sorted(was.keys() | now.keys()):
         if was.get(key) != now.get(key):
             raise ConfigError(
                 f"{folder}: holds a run of another study: {key} was {was.get(key, 'not set')}, "
                 f"now {now.get(key, 'not set')}; choose another folder with --out"
             )
-    if (folder / SPACE_FILE).read_bytes() != Path(new.space).read_bytes():
-        raise ConfigError(
-            f"{folder}: holds a run of another study: the space {new.space} has changed since; "
-            "choose another folder with --out"
-        )
+    copies = {"space": (SPACE_FILE, new.space), "target": (TARGET_FILE, new.target)}
+    for what, (copy, name) in copies.items():
+        if name is not None and (folder / copy).read_bytes() != Path(name).read_bytes():
+            raise ConfigError(
+                f"{folder}: holds a run of another study: the {what} {name} has changed since; "
+                "choose another folder with --out"
+            )
 
 
 def _flat(data: object, path: str = "") -> dict[str, object]:

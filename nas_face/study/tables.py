@@ -5,9 +5,6 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from nas_face.arch.summary import Row, Summary
-from nas_face.arch.zoo import PublishedNetwork
-
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
@@ -53,45 +50,6 @@ def trial_line(trial: "FrozenTrial", objectives: Sequence[str]) -> str:
     return f"{head}{stopped} {figures} ({metrics.get('wall_s', 0):.1f} s)"
 
 
-def cost_table(summary: Summary, *, blocks: bool) -> Table:
-    """Shapes, parameters and multiply-adds by stage, or by block."""
-    table = Table()
-    table.add_column("part")
-    for name in ("input", "output", "params", "MAdds", "share"):
-        table.add_column(name, justify="right")
-    rows: Sequence[Row] = summary.blocks if blocks else summary.stages
-    whole = max(1, summary.total.cost.madds)
-    for row in rows:
-        table.add_row(*_cost_cells(row, whole))
-    table.add_section()
-    table.add_row(*_cost_cells(summary.total, whole), style="bold")
-    return table
-
-
-def zoo_table(networks: Sequence[PublishedNetwork]) -> Table:
-    """The published networks with our counts and the published ones."""
-    table = Table(title="Published networks")
-    for name in ("network", "input", "embedding"):
-        table.add_column(name)
-    for name in ("params", "folded params", "MAdds"):
-        table.add_column(name, justify="right")
-    for name in ("published", "source"):
-        table.add_column(name, overflow="fold")
-    for entry in networks:
-        cost = entry.spec.cost()
-        table.add_row(
-            entry.name,
-            str(entry.spec.input),
-            str(entry.spec.embedding_size),
-            f"{cost.params:,}",
-            f"{cost.folded_params:,}",
-            f"{cost.madds:,}",
-            f"{entry.published_params}; {entry.published_compute}",
-            entry.source,
-        )
-    return table
-
-
 def verification_table(result: "VerificationResult") -> Table:
     """Everything that verification measured."""
     table = Table(show_header=False)
@@ -135,17 +93,6 @@ def compression_table(results: "Sequence[StepResult]") -> Table:
     )
     table.caption_justify = "left"
     return table
-
-
-def _cost_cells(row: Row, whole: int) -> tuple[str, ...]:
-    return (
-        row.name,
-        str(row.input),
-        str(row.output),
-        f"{row.cost.params:,}",
-        f"{row.cost.madds:,}",
-        f"{row.cost.madds / whole:.1%}",
-    )
 
 
 def _figure(name: str, value: float) -> str:

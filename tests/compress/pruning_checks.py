@@ -5,6 +5,7 @@ import copy
 import dataclasses
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,13 +14,38 @@ from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Shape
 from nas_face.arch.spec import ArchSpec
 from nas_face.compress import mask_
+from nas_face.compress.channels import Coupling, couple
+from nas_face.compress.surgery import alive_without, narrowed, sliced
 from nas_face.nn.build import build
 from nas_face.nn.model import Description, FaceModel
+from nas_face.nn.modules import TranslationVariantConvModule
+
+EACH_KIND = (
+    "mobilefacenet_128",
+    "insightface_y2",
+    "seesaw_share",
+    "seesaw_shuffle",
+    "vargfacenet",
+    "shufflefacenet_1x",
+    "mixfacenet_xs",
+    "shufflemixfacenet_xs",
+    "ghostfacenet_v1_2",
+    "ghostfacenet_v2_2",
+    "lightcnn_9",
+    "lightcnn_29v2",
+    "squeezefacenet",
+    "iresnet_18",
+    "pocketnet_s_128",
+    "edgeface_xs",
+    "edgeface_xs_06",
+    "mobilenetv2_tvconv_0_5",
+)
+"""Published networks of all families, one where several differ in widths only."""
 
 
 def shrunk(spec: ArchSpec, *, side: int = 56) -> ArchSpec:
     """The same network for a smaller image."""
-    return dataclasses.replace(spec, input_shape=(3, side, side))
+    return dataclasses.replace(spec, input_shape=(spec.input_shape[0], side, side))
 
 
 def random_model(spec: ArchSpec, *, seed: int = 0) -> FaceModel:
@@ -47,7 +73,8 @@ def randomise_(module: nn.Module, *, seed: int) -> None:
     with torch.no_grad():
         for each in module.modules():
             if isinstance(each, nn.modules.batchnorm._BatchNorm):
-                fill_(each.weight, 0.5, 1.5)
+                if each.weight.requires_grad:  # a fixed scale stays one
+                    fill_(each.weight, 0.5, 1.5)
                 fill_(each.bias, -0.5, 0.5)
                 fill_(each.running_mean, -0.5, 0.5)
                 fill_(each.running_var, 0.5, 1.5)
@@ -58,7 +85,36 @@ def randomise_(module: nn.Module, *, seed: int) -> None:
                 fill_(each.weight, -bound, bound)
                 if each.bias is not None:
                     fill_(each.bias, -0.5, 0.5)
+            elif isinstance(each, TranslationVariantConvModule):
+                bound = (3.0 / each.weight.shape[1]) ** 0.5
+                fill_(each.weight, -bound, bound)
+            else:
+                for parameter in each.parameters(recurse=False):
+                    fill_(parameter, 0.5, 1.5)
     module.eval()
+
+
+def random_choice(coupling: Coupling, *, seed: int) -> list[int]:
+    """Any number of classes of every family, never all."""
+    generator = np.random.default_rng(seed)
+    return [
+        each
+        for family in coupling.families
+        for each in generator.permutation(family.classes)[
+            : generator.integers(0, len(family.classes))
+        ].tolist()
+    ]
+
+
+def without(model: FaceModel, removed: Iterable[int]) -> FaceModel:
+    """The model without some classes, in evaluation mode."""
+    tree, x = model.description.network, model.description.input
+    coupling = couple(tree, x)
+    alive = alive_without(coupling, removed)
+    description = dataclasses.replace(model.description, network=narrowed(tree, coupling, alive))
+    pruned = FaceModel.of(description, sliced(model.module.state_dict(), coupling, alive))
+    pruned.module.eval()
+    return pruned
 
 
 def assert_equals_masked(
@@ -92,7 +148,18 @@ def relative_difference(first: Tensor, second: Tensor) -> float:
 
 
 def counted_madds(model: FaceModel) -> int:
-    """Half of what torch's own counter sees in one forward pass."""
+    """Half of what torch's own counter sees in one forward pass, and the weights of
+    translation-variant convolutions, each of which it does not see used once."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.module(torch.zeros(1, *model.description.input_shape))
-    return int(counter.get_total_flops()) // 2
+    unseen = sum(
+        each.weight.numel()
+        for each in model.module.modules()
+        if isinstance(each, TranslationVariantConvModule)
+    )
+    return int(counter.get_total_flops()) // 2 + unseen
+
+
+def counted_params(model: FaceModel) -> int:
+    """Trainable parameters as torch has them."""
+    return sum(each.numel() for each in model.module.parameters() if each.requires_grad)

@@ -3,16 +3,34 @@
 import numpy as np
 import pytest
 
-from nas_face.arch.combinators import Concat, Gate, Layer, Sequence, Split, Sum
+from nas_face.arch.combinators import (
+    Concat,
+    Gate,
+    Graph,
+    Layer,
+    Product,
+    Sequence,
+    Split,
+    Step,
+    Sum,
+)
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import (
     Activation,
     BatchNorm,
+    ChannelConv,
+    ChannelPool,
     ChannelShuffle,
+    ChannelSlice,
     Conv,
+    CrossCovarianceAttention,
     Flatten,
+    FourierFeatures,
+    GatedChannelTransform,
     GlobalAveragePool,
+    LayerNorm,
     Linear,
+    MaxFeatureMap,
     NormAwarePool,
     PReLU,
 )
@@ -84,6 +102,13 @@ def test_groups_go_whole() -> None:
     assert [(family.classes, family.class_width) for family in tree.families] == [((3, 4, 5), 1)]
 
 
+def test_few_wide_groups_lose_the_same_place_each() -> None:
+    tree = coupled(a=dense(8), g=Conv(out_channels=10, groups=2))
+    assert written(tree, "a") == [3, 4, 5, 6, 3, 4, 5, 6]
+    assert written(tree, "g") == [7, 8, 9, 10, 11, 7, 8, 9, 10, 11]
+    assert families(tree) == {"a": (3, 4, 5, 6), "g": (7, 8, 9, 10, 11)}
+
+
 def test_groups_of_constant_width_that_overlap_through_widening() -> None:
     # The second convolution reads four channels a group: two groups of the first.
     tree = coupled(a=dense(4), g=Conv(out_channels=8, groups=4), h=Conv(out_channels=2, groups=2))
@@ -117,6 +142,30 @@ def test_shuffle_ties_the_same_place_of_each_group() -> None:
     assert written(tree, "s") == [3, 3, 4, 4, 5, 5]
 
 
+def test_inverse_shuffle_ties_neighbours() -> None:
+    tree = coupled(a=dense(6), s=ChannelShuffle(groups=2, inverse=True))
+    # Neighbours were the same place of two groups; both groups come back whole.
+    assert written(tree, "a") == [3, 3, 4, 4, 5, 5]
+    assert written(tree, "s") == [3, 4, 5, 3, 4, 5]
+
+
+def test_maximum_of_halves_ties_them() -> None:
+    tree = coupled(a=dense(6), m=MaxFeatureMap())
+    assert written(tree, "a") == [3, 4, 5, 3, 4, 5]
+    assert written(tree, "m") == [3, 4, 5]
+
+
+def test_slice_keeps_a_run() -> None:
+    tree = coupled(a=dense(4), s=ChannelSlice(start=1, stop=3))
+    assert read(tree, "last") == [4, 5]
+
+
+def test_heads_of_attention_are_classes() -> None:
+    tree = coupled(a=dense(12), x=CrossCovarianceAttention(heads=2))
+    assert written(tree, "a") == [3, 3, 4, 4] * 3  # query, key, value
+    assert written(tree, "x") == [3, 3, 4, 4]
+
+
 def test_shuffle_of_uneven_parts_has_two_families() -> None:
     uneven = Split(sizes=(1, 2), branches=(dense(1), dense(3)))
     tree = couple(seq(u=uneven, s=ChannelShuffle(groups=2), last=dense(2)), INPUT)
@@ -146,6 +195,49 @@ def test_gate_ties_factors_and_leaves_the_inner_width_free() -> None:
     assert families(tree) == {"a": (3, 4, 5), "g.body.squeeze": (6, 7)}
 
 
+def test_gate_with_one_factor_for_all_channels_ties_nothing() -> None:
+    tree = coupled(a=dense(3), g=Gate(body=seq(squeeze=dense(2), factor=dense(1))))
+    assert written(tree, "g.body.factor") == [8]
+    assert tree.protected[8]
+    assert families(tree) == {"a": (3, 4, 5), "g.body.squeeze": (6, 7)}
+
+
+def test_graph_joins_what_its_steps_read() -> None:
+    graph = Graph(
+        steps=(
+            Step(layer=dense(2), sources=(0,)),
+            Step(layer=dense(2), sources=(0,)),
+            Step(layer=PReLU(), sources=(1, 2)),
+            Step(layer=Sequence(), sources=(3, 0), join="concat"),
+        ),
+        names=("b", "c", "sum", "both"),
+    )
+    tree = coupled(a=dense(3), g=graph)
+    assert written(tree, "g.steps.b") == written(tree, "g.steps.c") == [6, 7]
+    assert read(tree, "g.steps.sum") == [6, 7]
+    assert read(tree, "last") == [6, 7, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        LayerNorm(),
+        GatedChannelTransform(),
+        ChannelPool(),
+        Gate(body=seq(pool=GlobalAveragePool(), conv=ChannelConv(kernel=3))),
+    ],
+)
+def test_channels_that_others_are_weighed_with_are_protected(layer: Layer) -> None:
+    assert families(coupled(a=dense(4), layer=layer)) == {}
+    assert families(coupled(a=dense(4), b=dense(3), layer=layer)) == {"a": (3, 4, 5, 6)}
+
+
+def test_what_does_not_depend_on_the_image_is_protected() -> None:
+    beside = Concat(branches=(Sequence(), FourierFeatures(width=2)))
+    tree = coupled(a=dense(2), f=beside)
+    assert tree.protected[read(tree, "last")].tolist() == [False] * 2 + [True] * 4
+
+
 def test_flatten_repeats_each_channel() -> None:
     tree = couple(
         seq(a=Conv(out_channels=2, kernel=(3, 4)), f=Flatten(), e=Linear(out_features=2)),
@@ -162,6 +254,10 @@ def test_channels_behind_a_function_that_moves_zero_are_protected() -> None:
     assert families(coupled(a=dense(2), s=loud, n=BatchNorm())) == {"a": (3, 4)}
     assert families(coupled(a=dense(2), s=loud, d=depthwise(2))) == {"a": (3, 4)}
     assert families(coupled(a=dense(2), s=Sum(branches=(loud, Sequence())))) == {}
+    assert families(coupled(a=dense(2), s=loud, n=BatchNorm(fixed_scale=True))) == {}
+    assert families(coupled(a=dense(2), s=Product(branches=(loud, Sequence())))) == {"a": (3, 4)}
+    beside = Concat(branches=(Sequence(), seq(b=dense(2), s=loud)))
+    assert families(coupled(a=dense(2), s=beside)) == {"a": (3, 4)}
 
 
 def test_a_layer_that_cannot_take_its_input_is_an_error() -> None:

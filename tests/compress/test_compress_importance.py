@@ -7,7 +7,7 @@ from pruning_checks import random_model, shrunk, tree_model
 
 from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Shape
-from nas_face.arch.layers import BatchNorm, Conv
+from nas_face.arch.layers import BatchNorm, Conv, TranslationVariantConv
 from nas_face.arch.zoo import network
 from nas_face.compress.channels import Coupling, couple
 from nas_face.compress.importance import CRITERIA, Importance, score_classes
@@ -59,12 +59,79 @@ def test_l2_sums_rows_and_columns(model: FaceModel, coupling: Coupling) -> None:
     assert scores[SINGLES] == pytest.approx(of_mean_one(singles))
 
 
+def test_l2_of_few_wide_groups_sums_columns_of_all_groups() -> None:
+    tree = Sequence(
+        layers=(Conv(out_channels=8), Conv(out_channels=8, groups=2), Conv(out_channels=2))
+    )
+    model = tree_model(tree, INPUT)
+    first, grouped, _ = (weight(model, path) for path in "012")
+    sums = [
+        np.sqrt(
+            (first[[i, i + 4]] ** 2).sum()  # channel i of both groups
+            + (grouped[:4, i] ** 2).sum()
+            + (grouped[4:, i] ** 2).sum()
+        )
+        for i in range(4)
+    ]
+    scores = score_classes(couple(tree, INPUT), model.module, "l2")
+    assert scores[3:7] == pytest.approx(of_mean_one(sums))
+
+
 def test_bn_scale_averages_and_falls_back_to_l2(model: FaceModel, coupling: Coupling) -> None:
     with torch.no_grad():
         model.module.get_parameter("norm.weight").copy_(torch.tensor([1, -1, 3, 1, 0, 0.0]))
     scores = score_classes(coupling, model.module, "bn_scale")
     assert scores[PAIRS] == pytest.approx([1, 2, 0])
     assert scores[SINGLES] == pytest.approx(score_classes(coupling, model.module, "l2")[SINGLES])
+
+
+@pytest.mark.parametrize(
+    ("norms", "criterion"),
+    [((BatchNorm(fixed_scale=True),), "l2"), ((BatchNorm(), BatchNorm(fixed_scale=True)), None)],
+)
+def test_bn_scale_leaves_out_what_is_not_learned(
+    norms: tuple[BatchNorm, ...], criterion: Importance | None
+) -> None:
+    tree = Sequence(layers=(Conv(out_channels=4), *norms, Conv(out_channels=2)))
+    model = tree_model(tree, INPUT)
+    coupling = couple(tree, INPUT)
+    if criterion is None:
+        expected = of_mean_one(weight(model, "1").tolist())
+    else:
+        expected = score_classes(coupling, model.module, criterion)[3:7].tolist()
+    assert score_classes(coupling, model.module, "bn_scale")[3:7] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("importance", ["l2", "fpgm"])
+def test_filters_that_agree_at_every_position_count_as_one(importance: Importance) -> None:
+    padded = Conv(out_channels=4, kernel=(3, 3), padding=(1, 1), groups=4)
+    plain, variant = (
+        Sequence(layers=(Conv(out_channels=4), each, Conv(out_channels=2)))
+        for each in (padded, TranslationVariantConv())
+    )
+    model = tree_model(plain, INPUT)
+    other = tree_model(variant, INPUT)
+    weights = model.module.state_dict()
+    filters = weights["1.weight"].reshape(4, 9, 1, 1)
+    other.module.load_state_dict({**weights, "1.weight": filters.expand(4, 9, 4, 4)})
+    scores = score_classes(couple(plain, INPUT), model.module, importance)
+    assert score_classes(couple(variant, INPUT), other.module, importance)[3:7] == pytest.approx(
+        scores[3:7], rel=1e-5
+    )
+
+
+def test_taylor_counts_the_filters_of_all_positions() -> None:
+    tree = Sequence(layers=(Conv(out_channels=4), TranslationVariantConv(), Conv(out_channels=2)))
+    model = tree_model(tree, INPUT)
+    images = torch.rand((2, *INPUT), generator=torch.Generator().manual_seed(0))
+    model.module(images).square().sum().backward()
+    first, variant, last = (
+        np.abs(weight(model, path) * model.module.get_parameter(f"{path}.weight").grad.numpy())
+        for path in "012"
+    )
+    sums = [first[i].sum() + variant[i].sum() + last[:, i].sum() for i in range(4)]
+    scores = score_classes(couple(tree, INPUT), model.module, "taylor")[3:7]
+    assert scores == pytest.approx(of_mean_one(sums), rel=1e-5)
 
 
 def test_taylor_sums_weight_times_gradient(model: FaceModel, coupling: Coupling) -> None:

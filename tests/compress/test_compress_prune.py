@@ -9,7 +9,7 @@ from pruning_checks import random_model, shrunk, tree_model
 from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import Conv
-from nas_face.arch.zoo import NETWORKS, network
+from nas_face.arch.zoo import network
 from nas_face.compress import mask_, prune
 from nas_face.compress.channels import couple
 from nas_face.errors import CompressionError
@@ -121,9 +121,11 @@ def test_target_above_the_present_cost(model: FaceModel) -> None:
         prune(model, target_madds=madds + 1)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", ["mobilefacenet_128", "shufflefacenet_1x", "vargfacenet", "edgeface_xs"]
+)
 def test_unreachable_target_says_what_can_be_reached(name: str) -> None:
-    model = random_model(shrunk(NETWORKS[name].spec, side=32))
+    model = random_model(shrunk(network(name).spec, side=32))
     with pytest.raises(CompressionError, match="target_madds=1 cannot be reached") as caught:
         prune(model, target_madds=1)
     found = re.findall(r"(\S+)(?: network has| would allow) ([\d,]+)", str(caught.value))

@@ -1,19 +1,16 @@
 """An independent pruner on a network that it can do: the same channels give the same function."""
 
 import copy
-import dataclasses
 
 import numpy as np
 import pytest
 import torch
 import torch_pruning
-from pruning_checks import random_model, relative_difference, shrunk
+from pruning_checks import random_model, relative_difference, shrunk, without
 from torch import nn
 
 from nas_face.arch.zoo import network
 from nas_face.compress.channels import couple
-from nas_face.compress.surgery import alive_without, narrowed, sliced
-from nas_face.nn.model import FaceModel
 
 
 @pytest.mark.parametrize(
@@ -28,14 +25,11 @@ from nas_face.nn.model import FaceModel
 def test_mobilefacenet_agrees_with_torch_pruning(name: str) -> None:
     model = random_model(shrunk(network("mobilefacenet_128").spec))
     tree, x = model.description.network, model.description.input
-    coupling = couple(tree, x)
-    family = next(each for each in coupling.families if each.name == name)
+    family = next(each for each in couple(tree, x).families if each.name == name)
     positions = sorted(np.random.default_rng(0).permutation(len(family.classes))[:24].tolist())
     images = torch.rand((2, *x), generator=torch.Generator().manual_seed(3))
 
-    alive = alive_without(coupling, [family.classes[at] for at in positions])
-    description = dataclasses.replace(model.description, network=narrowed(tree, coupling, alive))
-    ours = FaceModel.of(description, sliced(model.module.state_dict(), coupling, alive))
+    ours = without(model, [family.classes[at] for at in positions])
 
     theirs = copy.deepcopy(model.module)
     graph = torch_pruning.DependencyGraph().build_dependency(theirs, example_inputs=images)
@@ -46,4 +40,4 @@ def test_mobilefacenet_agrees_with_torch_pruning(name: str) -> None:
     shapes = {key: value.shape for key, value in ours.module.state_dict().items()}
     assert shapes == {key: value.shape for key, value in theirs.state_dict().items()}
     with torch.no_grad():
-        assert relative_difference(ours.module.eval()(images), theirs.eval()(images)) < 1e-6
+        assert relative_difference(ours.module(images), theirs.eval()(images)) < 1e-6

@@ -5,8 +5,20 @@ import dataclasses
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pruning_checks import assert_equals_masked, counted_madds, random_model
+from pruning_checks import (
+    assert_equals_masked,
+    counted_madds,
+    random_choice,
+    random_model,
+    without,
+)
 
+from nas_face.arch.blocks.attention import (
+    BlockAttention,
+    EfficientChannelAttention,
+    GatedChannelAttention,
+    SqueezeExcite,
+)
 from nas_face.arch.blocks.conv_unit import ConvUnit
 from nas_face.arch.blocks.inverted_residual import InvertedResidual
 from nas_face.arch.blocks.parts import AbstractBlock
@@ -24,7 +36,7 @@ from nas_face.compress import prune
 from nas_face.compress.channels import couple
 from nas_face.compress.importance import Importance
 from nas_face.compress.selection import Selection
-from nas_face.compress.surgery import alive_without, narrowed, sliced
+from nas_face.compress.surgery import narrowed
 from nas_face.nn.model import FaceModel
 
 SETTINGS = settings(
@@ -33,7 +45,13 @@ SETTINGS = settings(
 widths = st.sampled_from([4, 8, 12, 20, 24])
 strides = st.sampled_from([1, 1, 2])
 acts = st.sampled_from(["prelu", "prelu_shared", "relu", "relu6", "silu", "hard_swish"])
-squeezes = st.sampled_from([None, 1, 3, 4])
+attentions = st.one_of(
+    st.none(),
+    st.builds(SqueezeExcite, channels=st.sampled_from([1, 3, 4])),
+    st.builds(EfficientChannelAttention),
+    st.builds(BlockAttention, channels=st.sampled_from([1, 3, 4])),
+    st.builds(GatedChannelAttention),
+)
 blocks: st.SearchStrategy[AbstractBlock] = st.one_of(
     st.builds(ConvUnit, out_channels=widths, stride=strides, act=acts),
     st.builds(
@@ -42,7 +60,7 @@ blocks: st.SearchStrategy[AbstractBlock] = st.one_of(
         hidden_channels=st.integers(1, 20),
         stride=strides,
         act=acts,
-        squeeze_channels=squeezes,
+        attention=attentions,
     ),
     st.builds(
         Seesaw,
@@ -51,7 +69,7 @@ blocks: st.SearchStrategy[AbstractBlock] = st.one_of(
         mixing=st.sampled_from(["shuffle", "share"]),
         stride=strides,
         act=acts,
-        squeeze_channels=squeezes,
+        attention=attentions,
     ),
     st.builds(
         ShuffleUnit,
@@ -59,6 +77,7 @@ blocks: st.SearchStrategy[AbstractBlock] = st.one_of(
         hidden_channels=st.integers(1, 20),
         stride=strides,
         act=acts,
+        attention=attentions,
     ),
     st.builds(
         VariableGroupNormal,
@@ -67,7 +86,7 @@ blocks: st.SearchStrategy[AbstractBlock] = st.one_of(
         factor=st.sampled_from([1, 2]),
         group_width=st.just(4),
         act=acts,
-        squeeze_channels=squeezes,
+        attention=attentions,
     ),
     st.builds(
         VariableGroupDown, out_channels=widths, stride=strides, group_width=st.just(4), act=acts
@@ -134,25 +153,13 @@ def test_any_reachable_budget(
 @given(spec=specs(), seed=st.integers(0, 2**16))
 def test_any_choice_of_classes(spec: ArchSpec, seed: int) -> None:
     model = random_model(spec)
-    network, x = model.description.network, model.description.input
-    coupling = couple(network, x)
-    generator = np.random.default_rng(seed)
-    removed = [
-        each
-        for family in coupling.families
-        for each in generator.permutation(family.classes)[
-            : generator.integers(0, len(family.classes))
-        ].tolist()
-    ]
-    alive = alive_without(coupling, removed)
-    description = dataclasses.replace(
-        model.description, network=narrowed(network, coupling, alive)
-    )
-    pruned = FaceModel.of(description, sliced(model.module.state_dict(), coupling, alive))
-    pruned.module.eval()
+    before = model.description
+    removed = random_choice(couple(before.network, before.input), seed=seed)
 
-    assert description.cost.madds <= model.description.cost.madds
-    assert description.embedding_size == 6
+    pruned = without(model, removed)
+
+    assert pruned.description.cost.madds <= before.cost.madds
+    assert pruned.description.embedding_size == 6
     assert_equals_masked(model, pruned, removed, n_images=2)
 
 

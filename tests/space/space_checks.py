@@ -28,7 +28,9 @@ TINY: dict[str, Any] = {
                 "kind": "inverted_residual",
                 "act": {"shared": "act"},
                 "expansion": {"choice": [1, 2]},
-                "squeeze_ratio": {"choice": [None, 0.25]},
+                "attention": {
+                    "choice": {"none": None, "squeeze": {"kind": "squeeze_excite", "ratio": 0.25}}
+                },
             },
         }
     ],

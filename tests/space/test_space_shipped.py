@@ -30,7 +30,8 @@ def samples(name):
 
 
 def test_spaces_are_shipped():
-    assert {"all_families", "seesaw", "shuffle", "variable_group"} <= set(SHIPPED)
+    families = {"all_families", "seesaw", "shuffle", "variable_group", "mix", "ghost"}
+    assert families <= set(SHIPPED)
 
 
 @every_space
@@ -85,8 +86,11 @@ def test_known_networks_are_those_of_the_zoo_bit_for_bit(name, known):
     assert spec.arch_id == NETWORKS[known].spec.arch_id
 
 
-def test_every_published_network_lies_in_some_space():
-    assert {known for _, known in KNOWN} == set(NETWORKS)
+def test_every_published_network_of_a_family_with_a_space_lies_in_one():
+    """But for teachers and the networks that are here for comparison."""
+    apart = {"resnet", "lightcnn", "squeeze"}
+    small = {name for name, entry in NETWORKS.items() if entry.family not in apart}
+    assert {known for _, known in KNOWN} == small
 
 
 @every_space

@@ -133,15 +133,16 @@ def test_order_is_that_of_numbers(labels, ordered):
 
 
 def test_ratios_become_widths(tmp_path):
-    """expansion x input width in steps of 4; squeeze_ratio x hidden width."""
+    """expansion x input width in steps of 4; the attention's ratio x hidden width."""
     for design in every_design(space_of(tmp_path, TINY)):
         width = design.spec.stem[0].out_channels
         for block in design.spec.stages[0]:
             hidden = width * design.choices["stages.0.block.expansion"]
-            ratio = design.choices["stages.0.block.squeeze_ratio"]
+            squeezed = design.choices["stages.0.block.attention"] == "squeeze"
             assert isinstance(block, InvertedResidual)
             assert block.hidden_channels == hidden
-            assert block.squeeze_channels == (None if ratio is None else hidden * ratio)
+            inner = None if block.attention is None else block.attention.channels
+            assert inner == (hidden // 4 if squeezed else None)
             width = block.out_channels
 
 

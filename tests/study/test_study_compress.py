@@ -224,12 +224,20 @@ def test_broken_result_is_named(text, again, carry_out, model):
         carry_out(model, again)
 
 
-def test_target_out_of_reach_is_named(carry_out, model, tmp_path):
-    recipe = Recipe(name="r", steps=(PruneStep(madds=10),))
+@pytest.mark.parametrize(
+    "before",
+    [(), (PruneStep(share=0.8, min_keep=0.0),), (DistilStep(epochs=1),)],
+    ids=["first", "behind_pruning", "behind_distillation"],
+)
+def test_target_out_of_reach_is_named_and_nothing_is_left_behind(
+    before, carry_out, model, tmp_path
+):
+    recipe = Recipe(name="r", steps=(*before, PruneStep(madds=10)))
     with pytest.raises(
         CompressionError, match=r"target_madds=10 cannot be reached: .* has [\d,]+"
     ):
-        carry_out(model, tmp_path / "out", recipe=recipe)
+        carry_out(model, tmp_path / "new" / "out", recipe=recipe)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_recipe_without_quantisation_ships_float_only(carry_out, model, tmp_path):

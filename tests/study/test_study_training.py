@@ -11,7 +11,7 @@ from nas_face.errors import ConfigError, TrainingDiverged
 from nas_face.nn import FaceModel
 from nas_face.study.compress_job import compress_job
 from nas_face.study.evaluate import verify_on
-from nas_face.study.networks import embedder_of, layers_of
+from nas_face.study.networks import design_of, embedder_of
 from nas_face.study.report import front_of
 from nas_face.study.training import study_config, train_network, training_job
 
@@ -133,6 +133,7 @@ def test_compression_takes_the_full_training_where_there_is_one(copied, knee, qu
 
 def test_tree_of_a_model_folder_is_the_one_of_its_spec(finished, knee):
     trial = finished.trial(knee)
-    tree, x = layers_of(str(finished.folder / "candidates" / trial.user_attrs["arch_id"]))
-    assert tree.cost(x) == finished.spec(trial).cost()
-    assert x == finished.spec(trial).input
+    folder = finished.folder / "candidates" / trial.user_attrs["arch_id"]
+    design = design_of(str(folder))
+    assert design.network.cost(design.input) == finished.spec(trial).cost()
+    assert design.input == finished.spec(trial).input

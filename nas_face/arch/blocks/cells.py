@@ -101,7 +101,7 @@ class Cells(AbstractBlock):
         reduction: the nodes of those.
         act: in front of every convolution.
 
-    Source: Boutros et al., PocketNet, arXiv 2108.10710, figure 2, on Liu et al., DARTS, arXiv
+    Source: Boutros et al., PocketNet, arXiv 2108.10710, on Liu et al., DARTS, arXiv
         1806.09055, section 2.1. The defaults are the cells that PocketNet found on faces.
     Differs: of a map with an odd side, both halves of a halving shortcut see the same rows (or
         columns), where the source needs an even side.

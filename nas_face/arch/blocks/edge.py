@@ -46,7 +46,7 @@ class ConvEncoder(AbstractBlock):
         rank_ratio: of both 1x1 convolutions, or none.
         layer_scale: whether the working branch ends in a learned factor a channel.
 
-    Source: Maaz et al., EdgeNeXt, arXiv 2206.10589, figure 2 and equation 1; low rank from George
+    Source: Maaz et al., EdgeNeXt, arXiv 2206.10589; low rank from George
         et al., EdgeFace, arXiv 2307.01838, section 3.
     Differs: the downsampling in front of a stage belongs to the stage's first block.
     """
@@ -96,7 +96,7 @@ class SplitAttention(AbstractBlock):
         rank_ratio: of all 1x1 convolutions except the encoding's, or none.
         layer_scale: whether both working branches end in a learned factor a channel.
 
-    Source: Maaz et al., EdgeNeXt, arXiv 2206.10589, figure 2 and section 3.2; low rank from George
+    Source: Maaz et al., EdgeNeXt, arXiv 2206.10589; low rank from George
         et al., EdgeFace, arXiv 2307.01838, section 3.
     Differs: as `ConvEncoder`.
     """

@@ -16,6 +16,7 @@ from nas_face.arch.layers import (
     Pool,
     PReLU,
 )
+from nas_face.arch.sizes import floor_share, largest
 from nas_face.errors import ShapeError
 
 ActivationName = Literal["prelu", "prelu_shared", "relu", "relu6", "silu", "hard_swish", "gelu"]
@@ -162,7 +163,7 @@ def pointwise(
     if rank_ratio is not None:
         if len(partition) > 1:
             raise ShapeError(f"a convolution in parts {partition} cannot be of low rank as well")
-        rank = max(2, int(rank_ratio * min(channels, out_channels)))
+        rank = largest(2, floor_share(rank_ratio, min(channels, out_channels)))
         return named(
             ("reduce", Conv(out_channels=rank)),
             ("restore", Conv(out_channels=out_channels, bias=bias)),

@@ -39,11 +39,13 @@ class Conv(AbstractLayer):
                 f"groups={self.groups}"
             )
         y = window_output(self, x, self.out_channels)
-        weights = self.out_channels * (x.channels // self.groups) * self.kernel[0] * self.kernel[1]
+        weights = (
+            self.out_channels * (x.channels // self.groups) * (self.kernel[0] * self.kernel[1])
+        )
         params = weights + (self.out_channels if self.bias else 0)
         alive = x.elements + y.elements
         return y, Cost(
-            madds=weights * y.height * y.width,
+            madds=weights * (y.height * y.width),
             params=params,
             folded_params=params,
             peak_activations=alive,

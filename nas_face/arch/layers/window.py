@@ -43,7 +43,7 @@ def window_output(layer: Window, x: Shape, out_channels: int, *, ceil: bool = Fa
         if ceil and room % layer.stride and (steps + 1) * layer.stride < size + padding:
             steps += 1
         sizes.append(steps + 1)
-    if out_channels < 1 or min(sizes) < 1:
+    if out_channels < 1 or sizes[0] < 1 or sizes[1] < 1:
         raise ShapeError(
             f"{layer.kind}: kernel {layer.kernel[0]}x{layer.kernel[1]}, stride {layer.stride} to "
             f"{out_channels} channels leaves nothing of a {x} input; use a larger input, a "

@@ -37,10 +37,9 @@ def edgeface(
         heads: of every attention.
         rank_ratio: of all linear layers, or none.
     """
-    stages = tuple(
-        _stage(position, width, depth, heads, rank_ratio)
-        for position, (width, depth) in enumerate(zip(widths, depths, strict=True))
-    )
+    stages: list[tuple[Block, ...]] = []
+    for position, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        stages += _stages(position, width, depth, heads, rank_ratio)
     return ArchSpec(
         input_shape=input_shape,
         stem=(
@@ -54,7 +53,7 @@ def edgeface(
                 bias=True,
             ),
         ),
-        stages=stages,
+        stages=tuple(stages),
         head=PooledLinearHead(
             embedding_size=embedding_size,
             tail_channels=None,
@@ -66,9 +65,10 @@ def edgeface(
     )
 
 
-def _stage(
+def _stages(
     position: int, width: int, depth: int, heads: int, rank_ratio: float | None
-) -> tuple[Block, ...]:
+) -> list[tuple[Block, ...]]:
+    """Convolutions, and behind them, as a stage of its own, the attention if there is one."""
     encoders = tuple(
         ConvEncoder(
             out_channels=width,
@@ -80,7 +80,7 @@ def _stage(
         for turn in range(depth)
     )
     if position == 0:
-        return encoders
+        return [encoders]
     attention = SplitAttention(
         out_channels=width,
         hidden_channels=4 * width,
@@ -89,7 +89,7 @@ def _stage(
         positions=position == 1,
         rank_ratio=rank_ratio,
     )
-    return (*encoders[:-1], attention)
+    return [encoders[:-1], (attention,)]
 
 
 XXS = partial(edgeface, widths=(24, 48, 88, 168), depths=(2, 2, 6, 2), heads=4)
@@ -98,8 +98,8 @@ S = partial(edgeface, widths=(48, 96, 160, 304), depths=(3, 3, 9, 3), heads=8)
 BASE = partial(edgeface, widths=(80, 160, 288, 584), depths=(3, 3, 9, 3), heads=8)
 
 SOURCE = (
-    "George et al.: EdgeFace, arXiv 2307.01838, table 1 and the authors' code; blocks as in Maaz "
-    "et al.: EdgeNeXt, arXiv 2206.10589, table 2"
+    "George et al.: EdgeFace, arXiv 2307.01838, and the authors' code; blocks as in Maaz et al.: "
+    "EdgeNeXt, arXiv 2206.10589"
 )
 
 NETWORKS = (

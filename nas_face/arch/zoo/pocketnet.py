@@ -2,16 +2,43 @@
 
 from functools import partial
 
-from nas_face.arch.blocks.cells import Cells
+from nas_face.arch.blocks.cells import (
+    POCKET_NORMAL,
+    POCKET_REDUCTION,
+    Cells,
+    Genotype,
+    genotype,
+)
 from nas_face.arch.blocks.conv_unit import ConvUnit
 from nas_face.arch.cost import Shape
 from nas_face.arch.heads import GlobalDepthwiseHead
 from nas_face.arch.spec import ArchSpec
 from nas_face.arch.zoo.entry import PublishedNetwork
 
+CIFAR_NORMAL = genotype(
+    (("depthwise_7x7", 0), ("depthwise_3x3", 1)),
+    (("depthwise_1x1", 1), ("depthwise_1x1", 2)),
+    (("max_pool_3x3", 2), ("depthwise_7x7", 3)),
+    (("max_pool_3x3", 0), ("depthwise_5x5", 4)),
+)
+CIFAR_REDUCTION = genotype(
+    (("max_pool_3x3", 0), ("depthwise_7x7", 1)),
+    (("max_pool_3x3", 0), ("max_pool_3x3", 1)),
+    (("max_pool_3x3", 0), ("max_pool_3x3", 2)),
+    (("max_pool_3x3", 0), ("max_pool_3x3", 1)),
+)
 
-def pocketnet(input_shape: Shape, embedding_size: int, *, width: int, cells: int) -> ArchSpec:
-    """PocketNet: one run of the cells that were found on faces.
+
+def pocketnet(
+    input_shape: Shape,
+    embedding_size: int,
+    *,
+    width: int,
+    cells: int,
+    normal: Genotype = POCKET_NORMAL,
+    reduction: Genotype = POCKET_REDUCTION,
+) -> ArchSpec:
+    """PocketNet: one run of cells that were found by search.
 
     Args:
         input_shape: of the image.
@@ -19,6 +46,8 @@ def pocketnet(input_shape: Shape, embedding_size: int, *, width: int, cells: int
             the tail for 512.
         width: of a node in the first cell.
         cells: their number.
+        normal: nodes of the cells that keep the size of the map.
+        reduction: nodes of the three that halve it.
     """
     return ArchSpec(
         input_shape=input_shape,
@@ -30,6 +59,8 @@ def pocketnet(input_shape: Shape, embedding_size: int, *, width: int, cells: int
                     repeats=cells,
                     stride=8,
                     reductions=(cells // 3, 2 * cells // 3, cells - 1),
+                    normal=normal,
+                    reduction=reduction,
                 ),
             ),
         ),
@@ -41,7 +72,7 @@ def pocketnet(input_shape: Shape, embedding_size: int, *, width: int, cells: int
     )
 
 
-SOURCE = "Boutros et al.: PocketNet, arXiv 2108.10710, table 2; details from the authors' code"
+SOURCE = "Boutros et al.: PocketNet, arXiv 2108.10710; details from the authors' code"
 MEANING = "FLOPs (2 x MAdds, and element-wise operations)"
 
 NETWORKS = (
@@ -84,5 +115,17 @@ NETWORKS = (
         published_params="1.75 M",
         published_compute="1099.15 M " + MEANING,
         published_accuracy="LFW 99.58, CFP-FP 95.56, AgeDB-30 97.17 (MS1MV2, distilled)",
+    ),
+    PublishedNetwork(
+        name="pocketnet_cifar_128",
+        family="cell",
+        make=partial(
+            pocketnet, width=16, cells=18, normal=CIFAR_NORMAL, reduction=CIFAR_REDUCTION
+        ),
+        embedding_size=128,
+        source="Boutros et al., the code of PocketNet: cells found on CIFAR-10, and not on faces",
+        published_params="not published",
+        published_compute="not published",
+        published_accuracy="not published",
     ),
 )

@@ -8,8 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from nas_face.search import Objective
+from nas_face.study.picture import BLUE, GREY
 from nas_face.study.report.front import Front
-from nas_face.study.report.plot import BLUE, GREY
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem;

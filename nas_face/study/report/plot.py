@@ -3,15 +3,10 @@
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from nas_face.errors import ConfigError
 from nas_face.search import Objective
+from nas_face.study.picture import BLUE, GREY, RED, blank, require_picture, write_picture
 from nas_face.study.report.front import Front
-
-SUFFIXES = (".png", ".svg", ".pdf")
-GREY, BLUE, RED = "#b8bec6", "#1f5fbf", "#c8442c"
 
 
 def plot_front(front: Front, path: Path, *, title: str) -> None:
@@ -25,13 +20,11 @@ def plot_front(front: Front, path: Path, *, title: str) -> None:
     Raises:
         ConfigError: the file's name ends in something else.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{path}: the name of a picture must end in {', '.join(SUFFIXES)}")
+    require_picture(path)
     trained = next(each for each in front.objectives if each.origin == "trained")
     others = [each for each in front.objectives if each is not trained]
     panels = others or [trained]
-    figure = Figure(figsize=(5.2 * len(panels), 4.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(5.2 * len(panels), 4.2)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, other in zip(axes, panels, strict=True):
         rest = front.trials[~front.trials["on_front"]]
@@ -79,8 +72,7 @@ def plot_front(front: Front, path: Path, *, title: str) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=len(labels))
     figure.suptitle(title, fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    write_picture(figure, path)
 
 
 def _in_millions(objective: Objective) -> bool:
