@@ -225,9 +225,13 @@ class Graph(AbstractLayer):
     def measure(self, x: Shape) -> tuple[Shape, Cost]:
         shapes = [x]
         results = []
+        met: dict[tuple[int, Shape], tuple[Shape, Cost]] = {}  # one layer may be many steps'
         for step in self.steps:
             joined = join_shapes([shapes[source] for source in step.sources], step.join)
-            shape, cost = step.layer.measure(joined)
+            key = (id(step.layer), joined)
+            if key not in met:
+                met[key] = step.layer.measure(joined)
+            shape, cost = met[key]
             shapes.append(shape)
             results.append((joined, shape, cost))
         reads = [(step.sources, step.join) for step in self.steps]

@@ -6,12 +6,12 @@ def largest(*sizes: int) -> int:
     """The largest of some sizes, none of them negative."""
     for size in sizes:
         if not isinstance(size, int):
-            return size.largest(sizes)  # type: ignore[unreachable]
+            return size.largest(sizes)
     return max(sizes)
 
 
 def floor_share(ratio: float, size: int) -> int:
     """`ratio` x `size`, cut to a whole number."""
     if not isinstance(size, int):
-        return size.floor_share(ratio)  # type: ignore[unreachable]
+        return size.floor_share(ratio)
     return int(ratio * size)

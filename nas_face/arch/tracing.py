@@ -8,7 +8,7 @@ nothing, and the block is traced again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, cast, final
 
 from nas_face.arch.cost import Cost, Shape
 from nas_face.errors import ShapeError
@@ -158,10 +158,10 @@ class Symbol:
         return bool(self._with(other, "<="))
 
     def __gt__(self, other: object) -> bool:
-        return not self <= other  # type: ignore[operator]
+        return not self <= other
 
     def __ge__(self, other: object) -> bool:
-        return not self < other  # type: ignore[operator]
+        return not self < other
 
     def __eq__(self, other: object) -> bool:
         if other is self:
@@ -231,13 +231,13 @@ def trace(
         ArchError: the block cannot be made at all, whatever its input.
     """
     tape = _Tape()
-    inputs = ("channels", "height", "width", *names)
+    inputs = ("in_channels", "in_height", "in_width", *names)
     symbols = [
         tape.symbol(value, name, ()) for name, value in zip(inputs, (*x, *values), strict=True)
     ]
     numbers = dict(zip(names, symbols[3:], strict=True))
     try:
-        shape, cost = measure(numbers, Shape(*symbols[:3]))
+        shape, cost = measure(numbers, Shape(*cast(Any, symbols[:3])))
     except ShapeError as failure:
         return _compiled(tape, inputs, repr(str(failure)), ())
     result = (

@@ -33,7 +33,7 @@ def locate(space: SearchSpace, spec: ArchSpec) -> Design | None:
             design = space.propose(
                 lambda path, choice, picks=picks: picks.get(path, choice.labels[0])  # type: ignore[misc]
             )
-        except ArchError:
+        except (ArchError, SpaceError):
             continue
         if design.spec == spec:
             return design
@@ -313,7 +313,7 @@ def _is_share(value: Any, base: Any, multiple: Any, wanted: Any) -> bool:
     if value is None or wanted is None:
         return value is wanted
     try:
-        return share_of(value, base, multiple, "") == wanted
+        return bool(share_of(value, base, multiple, "") == wanted)
     except SpaceError:
         return False
 

@@ -19,7 +19,7 @@ from nas_face.arch.spec import ArchSpec
 from nas_face.arch.tracing import Numbers
 from nas_face.errors import ArchError, SpaceError
 from nas_face.space.sites import Draw, Fields, Forms, MustBePlain, Site, Taken
-from nas_face.space.space import MAX_DRAWS, SearchSpace
+from nas_face.space.space import INPUT_SHAPE, MAX_DRAWS, SearchSpace
 from nas_face.space.tables import Picks, Random, Table, variants, ways
 from nas_face.space.template import Label, Template
 
@@ -80,6 +80,8 @@ class Screener:
             self._shared = {
                 name: ways(node, f"shared.{name}") for name, node in space.shared.items()
             }
+            images = space.template.get(INPUT_SHAPE, space.input_shape)
+            self._images = _table(images, INPUT_SHAPE, lambda node, _: node)
             self._stem = _table(space.template["stem"], "stem", functools.partial(_stem, forms))
             self._stages = _table(
                 space.template["stages"], "stages", functools.partial(_stages, forms)
@@ -95,17 +97,23 @@ class Screener:
             SpaceError: no draw of many makes a working network.
         """
         rng = random.Random(seed).random
+        n_drawn = 0
         while True:
-            yield self._draw(rng)
-
-    def _draw(self, rng: Random) -> Screened:
-        for _ in range(MAX_DRAWS):
             try:
-                screened = self._attempt(rng)
+                screened = self._draw(rng)
             except MustBePlain as found:
                 self._forms.plain.add((found.cls, found.name))
                 self._compile()
+                rng = random.Random(seed).random
+                for _ in range(n_drawn):  # to where it was, so that a seed gives the same ones
+                    self._draw(rng)
                 continue
+            n_drawn += 1
+            yield screened
+
+    def _draw(self, rng: Random) -> Screened:
+        for _ in range(MAX_DRAWS):
+            screened = self._attempt(rng)
             if screened is not None:
                 return screened
         # The slow path says what is wrong, in words of its own.
@@ -117,7 +125,7 @@ class Screener:
     def _attempt(self, rng: Random) -> Screened | None:
         draw = Draw(rng, self._shared)
         total = _Total()
-        shape: tuple[int, int, int] = (*self._space.input_shape,)
+        shape: tuple[int, int, int] = _taken(self._images, draw)
         for place in _taken(self._stem, draw):
             found = _cost_at(_taken(place, draw), draw, shape)
             if isinstance(found, str):
@@ -150,7 +158,7 @@ class Screener:
         if self._space.avoided:
             try:
                 _ = screened.spec
-            except ArchError:
+            except (ArchError, SpaceError):
                 return False
         return True
 

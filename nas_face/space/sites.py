@@ -379,7 +379,8 @@ class _Plan:
             if "attention_channels" in values:
                 attention["channels"] = values.pop("attention_channels")
             values["attention"] = _attention_class(attention.pop("kind"))(**attention)
-        return self._cls(**values).lower(x).measure(x)
+        block: AbstractBlock = self._cls(**values)
+        return block.lower(x).measure(x)
 
 
 class _Impossible(NamedTuple):

@@ -58,7 +58,7 @@ class TrainAndVerify:
 
     Attributes:
         config: the study.
-        faces: its faces.
+        faces_of: its faces, by height and width of the crops.
         meter: measures latency, or none where no objective needs it.
         reference_ms: latency of the meter's reference network when the run began, so that figures
             of different sittings can be compared.
@@ -67,29 +67,30 @@ class TrainAndVerify:
     """
 
     config: StudyConfig
-    faces: StudyFaces
+    faces_of: Callable[[tuple[int, int]], StudyFaces]
     meter: LatencyMeter | None
     reference_ms: float
     folder: Path
     on_epoch: Callable[[EpochReport], None]
 
     def __call__(self, spec: ArchSpec, *, seed: int, report: Report) -> Mapping[str, float]:
+        faces = self.faces_of((spec.input_shape[1], spec.input_shape[2]))
         model = FaceModel.fresh(spec, seed=seed)
         timed = self._time(model)
 
         def after_epoch(epoch: EpochReport) -> None:
             self.on_epoch(epoch)
             if epoch.epoch in self.config.rungs.epochs:
-                search = verify_on(model, self.faces.search_pairs)
+                search = verify_on(model, faces.search_pairs)
                 if not report(epoch.epoch, {**timed, **figures_of(search)}):
                     raise TrialStopped
 
-        train(model, self.faces.split.train, self.config.training, seed=seed, on_epoch=after_epoch)
-        search = verify_on(model, self.faces.search_pairs)
-        test = verify_on(model, self.faces.test_pairs)
+        train(model, faces.split.train, self.config.training, seed=seed, on_epoch=after_epoch)
+        search = verify_on(model, faces.search_pairs)
+        test = verify_on(model, faces.test_pairs)
         folder = self.folder / spec.arch_id
         model.noting(
-            f"trained {self.config.training.epochs} epochs on {len(self.faces.split.train)} "
+            f"trained {self.config.training.epochs} epochs on {len(faces.split.train)} "
             "images "
             f"with seed {seed} in study {self.config.name}"
         ).save(folder)

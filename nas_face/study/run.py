@@ -162,13 +162,16 @@ class Run:
         finally:
             lock.release()
 
-    def faces(self) -> StudyFaces:
-        """Faces of the study.
+    def faces(self, input_size: tuple[int, int] | None = None) -> StudyFaces:
+        """Faces of the study; the same people and pairs at every size.
+
+        Args:
+            input_size: height and width of the crops; the space's, or its first, by default.
 
         Raises:
             DataError: faces are missing, broken or too few.
         """
-        _, height, width = self.space.input_shape
+        height, width = input_size or self.space.input_shape[1:]
         return load_faces(self.config.data, height=height, width=width, seed=self.config.seed)
 
     def survey(self) -> Survey:
@@ -189,7 +192,8 @@ class Run:
         """Run the search to its number of trials.
 
         Args:
-            faces: of `faces()`.
+            faces: of `faces()`; where the space offers several input sizes, those of the other
+                sizes are loaded when a candidate asks for them.
             on_epoch: told of every epoch of every candidate.
             on_trial: told of every trial that ends.
 
@@ -205,9 +209,16 @@ class Run:
         if meter is not None and REFERENCE_MS not in study.user_attrs:
             with self._naming_storage():
                 study.set_user_attr(REFERENCE_MS, meter.reference_ms)
+        loaded = {self.space.input_shape[1:]: faces}
+
+        def faces_of(input_size: tuple[int, int]) -> StudyFaces:
+            if input_size not in loaded:
+                loaded[input_size] = self.faces(input_size)
+            return loaded[input_size]
+
         evaluate = TrainAndVerify(
             config=self.config,
-            faces=faces,
+            faces_of=faces_of,
             meter=meter,
             reference_ms=study.user_attrs.get(REFERENCE_MS, 0.0),
             folder=self.folder / "candidates",

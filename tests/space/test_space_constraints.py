@@ -18,7 +18,12 @@ STAGES = {
     **TINY,
     "stages": [
         {**STAGE, "out_channels": WIDTHS, "repeats": {"choice": [1, 2]}},
-        {**STAGE, "out_channels": WIDTHS, "repeats": 1},
+        {
+            **STAGE,
+            "out_channels": WIDTHS,
+            "repeats": 1,
+            "block": {"kind": "conv_unit", "act": {"shared": "act"}},
+        },
     ],
     "head": {
         "choice": {

@@ -1,5 +1,6 @@
 """Cells of small graphs, as differentiable architecture search finds them; PocketNet's."""
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, final
@@ -221,6 +222,7 @@ class _Drawing:
         return len(self.steps)
 
 
+@functools.lru_cache(maxsize=4096)
 def _operation(
     operation: Operation, x: Shape, *, act: ActivationName, halves: bool
 ) -> Sequence | None:
@@ -237,6 +239,7 @@ def _operation(
             return _convolution(width, width, KERNELS[operation], stride, act=act)
 
 
+@functools.lru_cache(maxsize=4096)
 def _convolution(
     channels: int, out_channels: int, kernel: int = 1, stride: int = 1, *, act: ActivationName
 ) -> Sequence:
@@ -245,6 +248,7 @@ def _convolution(
     return named(("act", activation(act)), *separable, ("norm", BatchNorm()))
 
 
+@functools.lru_cache(maxsize=4096)
 def _halved(x: Shape, out_channels: int, *, act: ActivationName) -> Sequence:
     """Every second row and column for one half of the channels, and those between them for the
     other."""
