@@ -198,18 +198,16 @@ class Walk:
                 self.tie(first, second)
                 return first, np.logical_and(*x.silent.reshape(2, -1))
             case ChannelShuffle(groups=groups, inverse=inverse):
-                # (places, groups): in each row what must go together
-                places = np.arange(out_channels)
-                places = places.reshape(-1, groups) if inverse else places.reshape(groups, -1).T
-                self.tie(x.ids[places[:, :1]], x.ids[places])
-                order = (places.T if inverse else places).reshape(-1)
+                by_row = np.arange(out_channels).reshape((-1, groups) if inverse else (groups, -1))
+                together = by_row if inverse else by_row.T  # (places, groups)
+                self.tie(x.ids[together[:, :1]], x.ids[together])
+                order = by_row.T.reshape(-1)
                 return x.ids[order], x.silent[order]
             case ChannelSlice(start=start, stop=stop):
                 return x.ids[start:stop], x.silent[start:stop]
             case CrossCovarianceAttention():
-                members = x.ids.reshape(3, layer.heads, -1).transpose(1, 0, 2)
-                members = members.reshape(layer.heads, -1)
-                self.tie(members[:, :1], members)
+                parts = x.ids.reshape(3, layer.heads, -1)  # query, key, value
+                self.tie(parts[:1, :, :1], parts)
                 # A head without its value gives zero, whatever its query and key are.
                 return x.ids[-out_channels:], x.silent[-out_channels:]
             case Flatten():

@@ -161,5 +161,5 @@ def counted_madds(model: FaceModel) -> int:
 
 
 def counted_params(model: FaceModel) -> int:
-    """Trainable parameters as torch has them."""
-    return sum(each.numel() for each in model.module.parameters() if each.requires_grad)
+    """Parameters as torch has them."""
+    return sum(each.numel() for each in model.module.parameters())

@@ -1,4 +1,4 @@
-"""Published networks of every kind and every head: pruned equals masked, at three budgets."""
+"""Published networks of every kind and every head: pruned equals masked, at several budgets."""
 
 import dataclasses
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_each_kind_is_of_every_family() -> None:
     }
 
 
-@pytest.mark.parametrize("percent", [70, 50, 30])
+@pytest.mark.parametrize("percent", [60, 30])
 @pytest.mark.parametrize("name", EACH_KIND)
 def test_zoo_network_equals_its_masked_self(name: str, percent: int) -> None:
     model = random_model(shrunk(network(name).spec))

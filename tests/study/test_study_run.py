@@ -51,6 +51,28 @@ def test_candidates_are_within_the_budget_and_cost_what_is_said(finished):
         assert trial.user_attrs["metrics"]["params"] == cost.params
 
 
+def test_input_size_can_be_a_choice(tmp_path):
+    """Candidates of different sizes, one of them grey, are each judged at their own."""
+    sizes = {"square": [3, 32, 32], "tall": [3, 40, 24], "grey": [1, 32, 32]}
+    space = {**SPACE, "input_shape": {"choice": sizes}}
+    changes = {"input_size": None, "trials": 6, "rungs": None, "budget": None}
+    path = write_study(tmp_path, changes, space)
+    run = Run.start(tmp_path / "run", load_study(path))
+    with run.locked():
+        run.search(run.faces())
+    seen = set()
+    for trial in run.trials():
+        spec = run.spec(trial)
+        seen.add(spec.input_shape)
+        model = run.model(trial)
+        assert model.description.input_shape == spec.input_shape
+        faces = run.faces(spec.input_shape[1:])
+        assert faces.search_pairs.images.batch([0]).shape == (1, *spec.input_shape[1:], 3)
+        again = verify_on(model, faces.search_pairs)
+        assert again.log_tar == trial.user_attrs["metrics"]["log_tar"]
+    assert len(seen) > 1
+
+
 def test_candidates_verify_again_to_the_recorded_figures(finished):
     faces = finished.faces()
     complete = [trial for trial in finished.trials() if trial.state == TrialState.COMPLETE]
