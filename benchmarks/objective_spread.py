@@ -37,8 +37,8 @@ def main() -> None:
     config = load_study(arguments.study)
     torch.set_num_threads(config.threads)
     space = load_space(Path(config.space))
-    if config.input_size is not None:
-        space = space.with_input_size(config.input_size)
+    if config.image_size is not None:
+        space = space.with_input_size(*config.image_size)
     _, height, width = space.input_shape
     faces = load_faces(config.data, height=height, width=width, seed=config.seed)
     rows = [

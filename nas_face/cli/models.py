@@ -17,7 +17,9 @@ def train(
         str, typer.Option(help="Study file with faces and recipe, for a network of no run.")
     ] = "studies/quickstart.yaml",
     epochs: Annotated[int | None, typer.Option(help="In place of the study's.")] = None,
-    input_size: Annotated[int | None, typer.Option(help="In place of the study's.")] = None,
+    input_size: Annotated[
+        str | None, typer.Option(help="N or HEIGHTxWIDTH, in place of the study's.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Folder of identity folders.")] = None,
     exclude: Annotated[
         str | None, typer.Option(help="Text file of identities to leave out.")
@@ -27,12 +29,13 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Model folder to write.")] = None,
 ) -> None:
     """Train one network in full: a trial of a run, or a published network by name."""
+    from nas_face.study.networks import image_size
     from nas_face.study.tables import verification_table
     from nas_face.study.training import train_network, training_job
 
     overrides = {
         "full_training.epochs": epochs,
-        "input_size": input_size,
+        "input_size": None if input_size is None else list(image_size(input_size)),
         "data.source": data,
         "data.exclude": exclude,
         "seed": seed,

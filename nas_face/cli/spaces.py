@@ -23,7 +23,7 @@ MaxPeakActivations = Annotated[
     str | None, typer.Option(help="Budget of the values alive at once.")
 ]
 InputSize = Annotated[
-    int | None, typer.Option(min=16, max=1024, help="Square images instead of the space's own.")
+    str | None, typer.Option(help="N or HEIGHTxWIDTH, instead of the space's own.")
 ]
 TargetFile = Annotated[
     str | None, typer.Option(help="Deployment target, such as integer_npu, or a YAML file.")
@@ -116,12 +116,13 @@ def check(
 
 
 def _open(
-    name: str, input_size: int | None, target: str | None, *, allow_slow: bool
+    name: str, input_size: str | None, target: str | None, *, allow_slow: bool
 ) -> "SearchSpace":
     """The space of a file, at another input size and for a target where asked."""
     from nas_face.shipped import find_file
     from nas_face.space import load_space
     from nas_face.space.filtering import filtered
+    from nas_face.study.networks import image_size
     from nas_face.study.targets import find_target
 
     path = find_file(name) or find_file(f"search_spaces/{name}.yaml")
@@ -129,7 +130,7 @@ def _open(
         raise SpaceError(f"{name}: no such file of a search space")
     space = load_space(path)
     if input_size is not None:
-        space = space.with_input_size(input_size)
+        space = space.with_input_size(*image_size(input_size))
     if target is None:
         if allow_slow:
             raise ConfigError("--allow-slow says what to do with a --target: give one")
@@ -192,6 +193,16 @@ def _print_overview(space: "SearchSpace", found: "Overview", budget: "Budget") -
         )
     if budget != type(budget)():
         print(f"budget {budget}: {_fitting(found)}")
+    published = _published(space)
+    if published:
+        print(f"published networks in it: {', '.join(published)}")
+
+
+def _published(space: "SearchSpace") -> list[str]:
+    from nas_face.arch.zoo import NETWORKS
+    from nas_face.space import locate
+
+    return [name for name, entry in NETWORKS.items() if locate(space, entry.spec) is not None]
 
 
 def _number_of_designs(found: "Overview") -> str:
@@ -262,6 +273,7 @@ def _overview_data(
             }
             for name, spread in found.spreads.items()
         },
+        "published": _published(space),
         "budget": to_data(budget),
         "fitting": round(found.n_fitting),
         "share_fitting": found.share_fitting,

@@ -4,8 +4,9 @@ A file becomes operators in an order (`checkpoint`, `onnx_reader`), a tree becom
 order (`sites`), and `matching` brings them together or says why not.
 """
 
+from nas_face.foreign.assembly import weights_of
 from nas_face.foreign.checkpoint import read_safetensors, read_torch
-from nas_face.foreign.matching import Match, match, weights_of
+from nas_face.foreign.matching import Match, match
 from nas_face.foreign.onnx_image import InGraph
 from nas_face.foreign.onnx_reader import OnnxNetwork, read_onnx
 from nas_face.foreign.operators import Operator, Source

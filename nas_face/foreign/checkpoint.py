@@ -53,7 +53,10 @@ def read_torch(path: Path) -> list[Source]:
         struct.error,
     ) as failure:
         raise BuildError(f"{path}: not a torch checkpoint ({_reason(failure)})") from failure
-    found = [_source(path, part, tensors, sorted_file=False) for part, tensors in _state_dicts(content, "", 0)]
+    found = [
+        _source(path, part, tensors, sorted_file=False)
+        for part, tensors in _state_dicts(content, "", 0)
+    ]
     if not found:
         raise BuildError(f"{path}: there is no dict of named tensors in it")
     return found
@@ -100,9 +103,7 @@ def _state_dicts(
             yield from _state_dicts(value, f"{part}.{key}" if part else key, depth + 1)
 
 
-def _source(
-    path: Path, part: str, tensors: Mapping[str, Tensor], *, sorted_file: bool
-) -> Source:
+def _source(path: Path, part: str, tensors: Mapping[str, Tensor], *, sorted_file: bool) -> Source:
     arrays: dict[str, Array] = {}
     ignored = []
     for name, value in tensors.items():
@@ -115,7 +116,8 @@ def _source(
             ignored.append(name)
         else:
             raise BuildError(
-                f"{path}: {name} is {str(value.dtype).removeprefix('torch.')}; only floating-point "
+                f"{path}: {name} is {str(value.dtype).removeprefix('torch.')}; only "
+                "floating-point "
                 "weights can be imported"
             )
     return operators_of(part, arrays, tuple(ignored), sorted_file=sorted_file)

@@ -16,6 +16,7 @@ from nas_face.arch.layers import (
     LayerNorm,
     Linear,
     PReLU,
+    TranslationVariantConv,
 )
 from nas_face.foreign.operators import Array, Operator
 from nas_face.foreign.sites import Site
@@ -80,9 +81,8 @@ def _affine(operator: Operator, layer: Layer, site: Site) -> Weights | None:
         # (1, 1, k) of one dimension, or (1, 1, k, 1) and (1, 1, 1, k) of two
         along = weight.size == layer.kernel and max(weight.shape) == layer.kernel
         return {"weight": weight.reshape(-1)} if along and bias is None else None
-    if not isinstance(layer, Conv | Linear):
-        same = bias is None and site.shapes == {"weight": weight.shape}
-        return {"weight": weight} if same else None
+    if not isinstance(layer, Conv | Linear | TranslationVariantConv):
+        return None
     wanted = site.shapes["weight"]
     if weight.shape != wanted and not _same_order(weight.shape, wanted, site):
         return None
@@ -94,9 +94,10 @@ def _affine(operator: Operator, layer: Layer, site: Site) -> Weights | None:
             or window.groups != layer.groups
         ):
             return None
-    if layer.bias and bias is None:
+    biased = "bias" in site.shapes
+    if biased and bias is None:
         return None
-    if bias is not None and not layer.bias and site.norm is None:
+    if bias is not None and not biased and site.norm is None:
         return None
     weights = {"weight": weight.reshape(wanted)}
     if bias is not None:
@@ -120,7 +121,8 @@ def _same_order(shape: tuple[int, ...], wanted: tuple[int, ...], site: Site) -> 
             return False
         return shape[2:] == (1, 1) or site.flattened == shape[1:]
     if isinstance(layer, Conv) and layer.groups == 1 and len(shape) == 2:
-        return wanted[2:] == (1, 1) or layer.padding == (0, 0)
+        whole = wanted[2:] == site.input[1:] and layer.padding == (0, 0)
+        return wanted[2:] == (1, 1) or whole
     return False
 
 
@@ -173,8 +175,8 @@ def _vector(operator: Operator, layer: Layer, site: Site) -> Weights | None:
         layer, PReLU | ChannelScale | CrossCovarianceAttention | GatedChannelTransform
     ):
         return None
-    fits_use = operator.use in (None, "slope") if isinstance(layer, PReLU) else (
-        operator.use != "slope"
+    fits_use = (
+        operator.use in (None, "slope") if isinstance(layer, PReLU) else (operator.use != "slope")
     )
     ((key, shape),) = site.shapes.items()
     value = operator.arrays["value"]

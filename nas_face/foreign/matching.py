@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
-from nas_face.arch.layers import BatchNorm
 from nas_face.errors import BuildError
-from nas_face.foreign.fitting import Weights, fitted, identity_norm
+from nas_face.foreign.fitting import fitted
 from nas_face.foreign.names import NameOrder, place, says_classifier, says_shortcut, tokens
-from nas_face.foreign.operators import Operator, Source
+from nas_face.foreign.operators import Source
 from nas_face.foreign.sites import Site
 
 _MOST_STATES = 200_000
@@ -50,6 +49,17 @@ class _Node(NamedTuple):
     operator: int | None
     first: int
     signature: int
+    number: int | None
+
+
+class _Trail(NamedTuple):
+    """The keys of the states on the way to a state, last first."""
+
+    key: "_Key"
+    before: "_Trail | None"
+
+
+_Key = tuple[int, tuple[_Frame, ...], bool]
 
 
 def match(source: Source, sites: tuple[Site, ...], embedding_size: int) -> Match:
@@ -120,24 +130,66 @@ class _Matcher:
         self._farthest: _State | None = None
 
     def search(self) -> _State | None:
-        """The first complete state in the order of preference, if there is any."""
+        """The first complete state in the order of preference, if there is any.
+
+        The search then goes on: another way through is a doubt, unless the file's order or its
+        names are for the first.
+        """
         root = self._nodes[self._root]
         start = _State((), (_Frame(self._root, frozenset(root.children)),), None)
-        open_states = [start]
-        seen = set()
+        # Each with the states that led to it, so that those of a complete one are known.
+        open_states: list[tuple[_State, _Trail | None]] = [(start, None)]
+        seen: set[_Key] = set()
+        found: _State | None = None
+        leading: set[_Key] = set()
         while open_states and len(seen) < _MOST_STATES:
-            state = self._closed(open_states.pop())
-            key = (len(state.assigned), state.frames, _last_skipped(state))
+            raw, trail = open_states.pop()
+            state = self._closed(raw)
+            key = _key(state)
+            if found is not None and key in leading:
+                doubt = self._rivals(found, state)
+                if doubt is not None:
+                    return found._replace(doubt=doubt)
             if key in seen:
                 continue
             seen.add(key)
+            trail = _Trail(key, trail)
             if self._farthest is None or len(state.assigned) > len(self._farthest.assigned):
                 self._farthest = state
-            if len(state.assigned) == len(self._sites):
-                if all(self._is_ignorable(node) for frame in state.frames for node in frame.left):
-                    return state
+            if len(state.assigned) < len(self._sites):
+                open_states += [(each, trail) for each in reversed(list(self._successors(state)))]
+            elif all(self._is_ignorable(node) for frame in state.frames for node in frame.left):
+                if found is None:
+                    found = state
+                    if found.doubt is not None or self._joined:
+                        return found
+                elif (doubt := self._rivals(found, state)) is not None:
+                    return found._replace(doubt=doubt)
+                while trail is not None:
+                    leading.add(trail.key)
+                    trail = trail.before
+        return found
+
+    def _rivals(self, found: _State, other: _State) -> str | None:
+        """Why nobody can say which of two complete ways is right; none if the first is."""
+        for site, mine, rival in zip(self._sites, found.assigned, other.assigned, strict=False):
+            if mine == rival:
                 continue
-            open_states += reversed(list(self._successors(state)))
+            if mine is None or rival is None:
+                folded = mine if rival is None else rival
+                assert folded is not None
+                name = self._names[folded]
+                return f"{name} is either {site.path}, or that is folded into the layer before"
+            one, two = self._names[mine], self._names[rival]
+            if says_shortcut(one) == site.shortcut != says_shortcut(two):
+                return None
+            before = self._order.comes_before(one, two)
+            if before or (before is None and self._source.ordered and mine < rival):
+                return None
+            last = self._last_affine(found.assigned[: self._sites.index(site)])
+            if last is not None and place(one) == place(self._names[last]) != place(two):
+                return None
+            return self._doubt(one, two, site, before)
         return None
 
     def mismatch(self) -> str:
@@ -172,15 +224,25 @@ class _Matcher:
             if key.startswith("="):
                 operator = self._operators[group[0]]
                 signature = self._signature(operator.signature)
-                leaf = _Node(operator.name, (), group[0], group[0], signature)
+                number = self._number(operator.name, depth) if nested else None
+                leaf = _Node(operator.name, (), group[0], group[0], signature, number)
                 self._nodes.append(leaf)
                 children.append(len(self._nodes) - 1)
             else:
                 children.append(self._grow(key, depth + 1, group, nested))
-        signature = self._signature(tuple(sorted(self._nodes[each].signature for each in children)))
+        signature = self._signature(
+            tuple(sorted(self._nodes[each].signature for each in children))
+        )
         first = min((self._nodes[child].first for child in children), default=0)
-        self._nodes.append(_Node(name, tuple(children), None, first, signature))
+        number = self._number(name, depth - 1)
+        self._nodes.append(_Node(name, tuple(children), None, first, signature, number))
         return len(self._nodes) - 1
+
+    def _number(self, name: str, depth: int) -> int | None:
+        """Component `depth` of a name, if it is a bare number."""
+        parts = name.split(".")
+        component = parts[depth] if 0 <= depth < len(parts) else ""
+        return int(component) if component.isdecimal() else None
 
     def _signature(self, of: object) -> int:
         """A number for each distinct signature."""
@@ -197,16 +259,27 @@ class _Matcher:
         here = len(state.assigned)
         site = self._sites[here]
         frame = state.frames[-1]
-        classes: dict[object, list[int]] = {}
+        classes: dict[int, list[int]] = {}
+        entries: dict[int, int] = {}
         for child in sorted(frame.left, key=lambda child: self._nodes[child].first):
-            if self._may_start(child, here, state):
+            entry = self._entry(child, here, state)
+            if entry is not None and not self._is_ahead(child, frame):
+                entries[child] = entry
                 classes.setdefault(self._nodes[child].signature, []).append(child)
-        for members in classes.values():
-            chosen, doubt = self._choose(members, site, state)
+        choices = [self._choose(members, site, state) for members in classes.values()]
+        together = self._company([child for child, _ in choices], state)
+        choices.sort(
+            key=lambda choice: (
+                says_shortcut(self._names[entries[choice[0]]]) != site.shortcut,
+                choice[0] != together or _is_affine(site),
+                entries[choice[0]],
+            )
+        )
+        for chosen, doubt in choices:
             node = self._nodes[chosen]
             rest = _Frame(frame.node, frame.left - {chosen})
             frames = (*state.frames[:-1], rest)
-            doubt = state.doubt or doubt
+            doubt = state.doubt or doubt or self._swapped(chosen, frame, site)
             if node.operator is not None:
                 yield _State((*state.assigned, node.operator), frames, doubt)
             else:
@@ -217,16 +290,40 @@ class _Matcher:
         if len(state.frames) > 1 and all(self._is_ignorable(child) for child in frame.left):
             yield state._replace(frames=state.frames[:-1])
 
-    def _may_start(self, child: int, here: int, state: _State) -> bool:
-        """Whether the site, or one soon behind it, could be in this child."""
+    def _entry(self, child: int, here: int, state: _State) -> int | None:
+        """The first operator in a module, or the layer itself, that could be the site."""
         node = self._nodes[child]
         if node.operator is None:
-            return any(self._may_start(below, here, state) for below in node.children)
+            found = (self._entry(below, here, state) for below in node.children)
+            return min((each for each in found if each is not None), default=None)
         key = (node.operator, here)
         if key not in self._fits:
             operator, site = self._operators[node.operator], self._sites[here]
             self._fits[key] = fitted(operator, site) is not None
-        return self._fits[key] and self._reads_alike(node.operator, here, state)
+        fits = self._fits[key] and self._reads_alike(node.operator, here, state)
+        return node.operator if fits else None
+
+    def _is_ahead(self, child: int, frame: _Frame) -> bool:
+        """Whether a module with a bare number is asked for before one with a smaller number: a
+        sequence runs in the order of its numbers."""
+        number = self._nodes[child].number
+        return number is not None and any(
+            other.number is not None and other.number < number and not self._is_ignorable(each)
+            for each, other in ((each, self._nodes[each]) for each in frame.left)
+        )
+
+    def _swapped(self, chosen: int, frame: _Frame, site: Site) -> str | None:
+        """Doubt where a module of equal shapes with a greater number was defined earlier."""
+        node = self._nodes[chosen]
+        if node.number is None or not self._source.ordered:
+            return None
+        for each in frame.left:
+            other = self._nodes[each]
+            if other.number is None or other.signature != node.signature:
+                continue
+            if other.number > node.number and other.first < node.first:
+                return self._doubt(other.name, node.name, site, False)
+        return None
 
     def _reads_alike(self, at: int, here: int, state: _State) -> bool:
         before = self._operators[at].before
@@ -264,9 +361,7 @@ class _Matcher:
             and self._embedding_size in weight.shape
         )
 
-    def _choose(
-        self, members: list[int], site: Site, state: _State
-    ) -> tuple[int, str | None]:
+    def _choose(self, members: list[int], site: Site, state: _State) -> tuple[int, str | None]:
         """One of several modules or layers of equal shapes, and what speaks against it."""
         if len(members) == 1:
             return members[0], None
@@ -286,21 +381,20 @@ class _Matcher:
         for other in others:
             before = self._order.comes_before(self._nodes[chosen].name, self._nodes[other].name)
             if before is False or (before is None and not self._source.ordered):
-                return chosen, self._doubt(chosen, other, site, before)
+                names = self._nodes[chosen].name, self._nodes[other].name
+                return chosen, self._doubt(*names, site, before)
         return chosen, None
 
     def _company(self, members: list[int], state: _State) -> int | None:
         """The layer that goes with the convolution before, by its name or by standing next."""
-        taken = [at for at in state.assigned if at is not None]
-        affine = next((at for at in reversed(taken) if self._operators[at].kind == "affine"), None)
+        affine = self._last_affine(state.assigned)
         if affine is None:
             return None
+        last = next(at for at in reversed(state.assigned) if at is not None)
         by_name = [
             each for each in members if place(self._nodes[each].name) == place(self._names[affine])
         ]
-        by_place = [
-            each for each in members if self._nodes[each].first in (affine + 1, taken[-1] + 1)
-        ]
+        by_place = [each for each in members if self._nodes[each].first in (affine + 1, last + 1)]
         if not self._source.ordered:
             by_place = [
                 each
@@ -311,22 +405,28 @@ class _Matcher:
             return by_name[0]
         return by_place[0] if len(by_place) == 1 else None
 
-    def _doubt(self, one: int, other: int, site: Site, before: bool | None) -> str:
-        first, second = self._nodes[one].name, self._nodes[other].name
+    def _last_affine(self, assigned: tuple[int | None, ...]) -> int | None:
+        """The last convolution or linear layer so far."""
+        taken = (at for at in reversed(assigned) if at is not None)
+        return next((at for at in taken if self._operators[at].kind == "affine"), None)
+
+    def _doubt(self, one: str, other: str, site: Site, before: bool | None) -> str:
         why = (
             "its place in the file and the number in its name disagree"
             if before is False
-            else "the file keeps no order and the names give none"
+            else "the file and the names give no order"
         )
-        return f"{first} and {second} have equal shapes, and for {site.path} {why}"
+        return f"{one} and {other} both fit, and for {site.path} {why}"
 
 
 def _is_affine(site: Site) -> bool:
-    return site.layer.kind in ("conv", "linear")
+    return site.layer.kind in ("conv", "linear", "translation_variant_conv")
 
 
-def _last_skipped(state: _State) -> bool:
-    return bool(state.assigned) and state.assigned[-1] is None
+def _key(state: _State) -> _Key:
+    """Equal for states from which the same ways lead on."""
+    skipped = bool(state.assigned) and state.assigned[-1] is None
+    return len(state.assigned), state.frames, skipped
 
 
 def _require_outside(found: Match, source: Source, sites: tuple[Site, ...]) -> None:
@@ -349,30 +449,3 @@ def _require_outside(found: Match, source: Source, sites: tuple[Site, ...]) -> N
         ]
         if twins and not source.ordered and not says_classifier(operators[at].name):
             raise BuildError(f"doubtful: {names[0]} has the shape of {twins[-1]} and is left over")
-
-
-def weights_of(found: Match, source: Source, sites: tuple[Site, ...]) -> Weights:
-    """The network's state dict, counters left out.
-
-    A bias that a convolution of ours has no place for moves into the normalisation behind it:
-    y = (x + b - mean) * s + shift is the same with mean - b.
-    """
-    weights: Weights = {}
-    for site, at in zip(sites, found.assigned, strict=True):
-        if at is not None:
-            fit = fitted(source.operators[at], site)
-            assert fit is not None
-        elif isinstance(site.layer, BatchNorm):
-            fit = identity_norm(site.layer, site.shapes["running_mean"][0])
-        else:
-            fit = {"weight": identity_norm(BatchNorm(), site.shapes["weight"][0])["weight"]}
-        if site.behind is not None and "running_mean" in site.shapes:
-            surplus = weights.pop(f"{sites[site.behind].path}.bias*", None)
-            if surplus is not None and at is None:
-                fit["bias"] = surplus
-            elif surplus is not None:
-                fit["running_mean"] = fit["running_mean"] - surplus
-        for key, value in fit.items():
-            spare = key not in site.shapes
-            weights[f"{site.path}.{key}{'*' if spare else ''}"] = value
-    return weights

@@ -72,7 +72,11 @@ class NameOrder:
             labelled = (parent, _counted(component)[0]) in self._labels
             keys.append(
                 tuple(
-                    (2, each) if isinstance(each, str) else (1, str(each)) if labelled else (0, each)
+                    (2, each)
+                    if isinstance(each, str)
+                    else (1, str(each))
+                    if labelled
+                    else (0, each)
                     for each in tokens(component)
                 )
             )

@@ -95,13 +95,13 @@ def _step(found: InGraph, node: Node, value: str, graph: Graph, where: str) -> I
 
 def _one_number(constant: NDArray[np.float32], node: Node, where: str) -> float:
     numbers = np.unique(constant.astype(np.float64))
-    if len(numbers) != 1 or not np.isfinite(numbers).all() or (
-        numbers[0] == 0 and node.operator in ("Mul", "Div")
+    if (
+        len(numbers) != 1
+        or not np.isfinite(numbers).all()
+        or (numbers[0] == 0 and node.operator in ("Mul", "Div"))
     ):
         raise BuildError(
             f"{where}: {node.name} treats the channels of the image differently; a model folder "
             "holds one mean and one scale"
         )
     return float(numbers[0])
-
-

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nas_face.errors import BuildError
 from nas_face.foreign.onnx_image import InGraph, preprocessing_of
 from nas_face.foreign.onnx_prelu import find_slopes
+from nas_face.foreign.onnx_taps import find_taps
 from nas_face.foreign.onnx_values import Graph, Node, load_graph
 from nas_face.foreign.operators import Array, Kind, Operator, Source, Window
 
@@ -80,7 +81,9 @@ class _Reader:
         self._before: dict[str, frozenset[int]] = {name: frozenset() for name in images}
         self._images = images
         self._direct: dict[str, int] = {}  # values that are an operator's own result
-        self._slopes, self._inner = find_slopes(graph)
+        self._slopes, in_slopes = find_slopes(graph)
+        self._taps, in_taps = find_taps(graph)
+        self._inner = in_slopes | in_taps
 
     def read(self) -> tuple[Operator, ...]:
         """All operators."""
@@ -90,6 +93,9 @@ class _Reader:
             if node.outputs[0] in self._slopes:
                 x, slope = self._slopes[node.outputs[0]]
                 self._add(node, x, "vector", {"value": slope}, use="slope")
+            elif node.outputs[0] in self._taps:
+                x, weight = self._taps[node.outputs[0]]
+                self._add(node, x, "affine", {"weight": weight})
             elif node.name in self._inner:
                 self._pass(node)
             else:
@@ -221,7 +227,8 @@ class _Reader:
         return True
 
     def _pass(self, node: Node) -> None:
-        """An operator without weights; one with an array that is none we know stands for itself."""
+        """An operator without weights; one with an array that is none we know stands for
+        itself."""
         for name in node.inputs:
             constant = self._graph.constants.get(name)
             if constant is None or node.operator in _SIZES or node.name in self._inner:
@@ -286,8 +293,10 @@ def _runs_over_channels(value: NDArray[np.float64], rank: int) -> bool:
     """Whether a constant broadcasts along the channels of a layer's result and nothing else."""
     maps = rank == 4
     shape = value.shape
-    return shape in ((len(shape) and value.size, 1, 1), (1, value.size, 1, 1)) if maps else (
-        shape[-1:] == (value.size,) or (value.size == 1)
+    return (
+        shape in ((len(shape) and value.size, 1, 1), (1, value.size, 1, 1))
+        if maps
+        else (shape[-1:] == (value.size,) or (value.size == 1))
     )
 
 

@@ -26,6 +26,7 @@ from nas_face.arch.layers import (
     FourierFeatures,
     GatedChannelTransform,
     Linear,
+    TranslationVariantConv,
 )
 from nas_face.nn.build import build
 
@@ -41,6 +42,7 @@ class Site:
         path: in the tree.
         layer: the layer.
         shapes: of each weight by its key, counters left out.
+        input: shape of what it reads.
         flattened: shape of the map that a linear layer's input was flattened from.
         before: positions of the sites whose results this one reads, with nothing but layers
             without weights in between.
@@ -55,6 +57,7 @@ class Site:
     path: str
     layer: Layer
     shapes: dict[str, tuple[int, ...]]
+    input: Shape
     flattened: Shape | None
     before: frozenset[int]
     behind: int | None
@@ -133,11 +136,12 @@ class _Walk:
         shapes = self._shapes.get(path)
         if not shapes:
             return _Flow(y, x.before, None, x.flattened)
-        affine = isinstance(layer, Conv | Linear)
+        affine = isinstance(layer, Conv | Linear | TranslationVariantConv)
         site = Site(
             path=path,
             layer=layer,
             shapes=shapes,
+            input=x.shape,
             flattened=x.flattened,
             before=x.before,
             behind=x.last if isinstance(layer, BatchNorm | ChannelScale) else None,

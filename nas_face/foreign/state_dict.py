@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 
-
 from nas_face.foreign.names import NameOrder
 from nas_face.foreign.operators import Array, Kind, Operator, Source
 
@@ -91,12 +90,16 @@ def _operators(prefix: str, group: dict[str, Array]) -> list[Operator]:
 
 def _kind(roles: Mapping[str, Array]) -> Kind | None:
     names = set(roles)
-    if {"running_mean", "running_var"} <= names <= {
-        "running_mean",
-        "running_var",
-        "weight",
-        "bias",
-    }:
+    if (
+        {"running_mean", "running_var"}
+        <= names
+        <= {
+            "running_mean",
+            "running_var",
+            "weight",
+            "bias",
+        }
+    ):
         return "batch_norm"
     if "weight" not in names or not names <= {"weight", "bias"}:
         return None

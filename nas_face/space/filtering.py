@@ -55,23 +55,12 @@ def filtered(
     def kept(path: str, label: Label) -> bool:
         return (path, label) in alive
 
-    left = dataclasses.replace(
+    return dataclasses.replace(
         space,
         template=cast(Any, keep(space.template, "", kept)),
         shared={name: keep(each, f"shared.{name}", kept) for name, each in space.shared.items()},
         avoided=space.avoided | refused,
-        known={},
     )
-    known = {name: choices for name, choices in space.known.items() if _decodes(left, choices)}
-    return dataclasses.replace(left, known=known)
-
-
-def _decodes(space: SearchSpace, choices: dict[str, Label]) -> bool:
-    try:
-        space.decode(choices)
-    except (SpaceError, ArchError):
-        return False
-    return True
 
 
 @final

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from nas_face.errors import ArchError, SpaceError, near_names
+from nas_face.errors import SpaceError, near_names
 from nas_face.space.constraints import parse_constraints
 from nas_face.space.space import INPUT_SHAPE, SearchSpace
 from nas_face.space.template import parse
@@ -22,7 +22,6 @@ KEYS = (
     "stages",
     "head",
     "constraints",
-    "known",
 )
 PARTS = ("stem", "stages", "head")
 REQUIRED = ("name", INPUT_SHAPE, *PARTS)
@@ -93,13 +92,9 @@ def _space(raw: Mapping[str, Any]) -> SearchSpace:
     for key in PARTS:
         if not isinstance(raw[key], list | dict) or not raw[key]:
             raise SpaceError(f"{key}: expected blocks, or a choice of them, got {raw[key]!r}")
-    shared_raw, known_raw = raw.get("shared") or {}, raw.get("known") or {}
-    for key, value in (("shared", shared_raw), ("known", known_raw)):
-        if not isinstance(value, dict):
-            raise SpaceError(f"{key}: expected a mapping of names, got {value!r}")
-    for name, choices in known_raw.items():
-        if not isinstance(choices, dict):
-            raise SpaceError(f"known.{name}: expected a mapping of choices, got {choices!r}")
+    shared_raw = raw.get("shared") or {}
+    if not isinstance(shared_raw, dict):
+        raise SpaceError(f"shared: expected a mapping of names, got {shared_raw!r}")
     names = frozenset(map(str, shared_raw))
     shapes = _input_shapes(raw[INPUT_SHAPE])
     keys = [*([INPUT_SHAPE] if isinstance(raw[INPUT_SHAPE], dict) else []), *PARTS]
@@ -112,30 +107,25 @@ def _space(raw: Mapping[str, Any]) -> SearchSpace:
             str(name): parse(value, f"shared.{name}", frozenset())
             for name, value in shared_raw.items()
         },
-        known={str(name): dict(choices) for name, choices in known_raw.items()},
     )
     rules = parse_constraints(
         raw.get("constraints") or [], space.choices(), space.template, space.shared
     )
     space = replace(space, constraints=rules)
     space.sample(np.random.default_rng(0))
-    for name, choices in space.known.items():
-        try:
-            space.decode(choices)
-        except (SpaceError, ArchError) as failure:
-            raise SpaceError(f"known.{name}: {failure}") from failure
     return space
 
 
 def _input_shapes(raw: Any) -> list[tuple[int, int, int]]:
     """The shape of the image, or all those that may be chosen."""
     match raw:
-        case [int(channels), int(height), int(width)] if min(raw) >= 1:
+        case [int(channels), int(height), int(width)] if channels in (1, 3) and min(raw) >= 1:
             return [(channels, height, width)]
         case {"choice": dict(options)} if len(raw) == 1 and options:
             return [shape for option in options.values() for shape in _input_shapes(option)]
         case _:
             raise SpaceError(
-                f"input_shape must be [channels, height, width], or a choice of such with labels, "
-                f"got {raw!r}"
+                "input_shape must be [channels, height, width] with 1 channel (grey) or 3, or a "
+                "choice "
+                f"of such with labels, got {raw!r}"
             )

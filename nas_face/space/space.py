@@ -63,7 +63,6 @@ class SearchSpace:
         template: `stem`, `stages` and `head` with choices in them, and `input_shape` where that is
             to be chosen.
         shared: choices that several places refer to.
-        known: named designs of interest, such as published networks, by their choices.
         constraints: rules between choices; every design that comes out obeys them.
         avoided: features (`nas_face.arch.features`) that no design that comes out has.
     """
@@ -73,7 +72,6 @@ class SearchSpace:
     input_shape: tuple[int, int, int]
     template: dict[str, Template]
     shared: dict[str, Template]
-    known: dict[str, dict[str, Label]]
     constraints: tuple[Constraint, ...] = ()
     avoided: frozenset[str] = field(default=frozenset())
 
@@ -86,17 +84,12 @@ class SearchSpace:
         """Every choice of the space by path, conditional ones included."""
         return dict(choices_in(self.template, "", self.shared))
 
-    def with_input_size(self, size: int) -> "SearchSpace":
-        """The same space for square images of `size` pixels, where that is not to be chosen any
-        more."""
+    def with_input_size(self, height: int, width: int | None = None) -> "SearchSpace":
+        """The same space for images of one size, in pixels; square ones, if no width is given."""
         return replace(
             self,
-            input_shape=(self.input_shape[0], size, size),
+            input_shape=(self.input_shape[0], height, height if width is None else width),
             template={key: part for key, part in self.template.items() if key != INPUT_SHAPE},
-            known={
-                name: {path: label for path, label in choices.items() if path != INPUT_SHAPE}
-                for name, choices in self.known.items()
-            },
         )
 
     def propose(self, pick: Pick) -> Design:

@@ -66,7 +66,7 @@ class StudyConfig:
     Attributes:
         name: of the study; also the default run folder, `runs/NAME`.
         space: YAML file of the search space.
-        input_size: height and width of images, in place of the space's own.
+        input_size: side of square images, or height and width, in place of the space's own.
         target: deployment target, by its name or file: what it avoids or runs poorly is not
             proposed.
         allow_slow: whether what the target runs poorly is proposed all the same.
@@ -86,7 +86,7 @@ class StudyConfig:
 
     name: str
     space: str
-    input_size: int | None = None
+    input_size: int | tuple[int, int] | None = None
     target: str | None = None
     allow_slow: bool = False
     objectives: tuple[str, ...] = ("log_tar", "madds", "latency_ms")
@@ -113,14 +113,21 @@ class StudyConfig:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.allow_slow and self.target is None:
             raise ConfigError("allow_slow says what to do with a target: give one")
-        if self.input_size is not None and not 16 <= self.input_size <= 1024:
-            raise ConfigError(f"input_size must be from 16 to 1024, got {self.input_size}")
+        for side in self.image_size or ():
+            if not 16 <= side <= 1024:
+                raise ConfigError(f"input_size must be from 16 to 1024, got {side}")
         late = [epoch for epoch in self.rungs.epochs if epoch >= self.training.epochs]
         if late:
             raise ConfigError(
                 f"rungs.epochs must lie below training.epochs={self.training.epochs}, got "
                 f"{late[0]}"
             )
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of images, where the study sets them."""
+        size = self.input_size
+        return (size, size) if isinstance(size, int) else size
 
     def to_data(self) -> dict[str, Any]:
         """Plain data; fields at their default are left out."""

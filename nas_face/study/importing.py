@@ -149,7 +149,8 @@ class Imported:
         formula = f"(x - {how.mean:g}) / {how.scale:g}, {how.channel_order}"
         if self.assumed:
             lines.append(
-                f"preprocessing is assumed to be {formula}: the file does not say; --mean, --scale "
+                f"preprocessing is assumed to be {formula}: the file does not say; --mean, "
+                "--scale "
                 "and --bgr change it"
             )
         else:
@@ -211,7 +212,7 @@ def import_weights(path: Path, network: str, options: ImportOptions) -> Imported
     arch_id = design.spec.arch_id if design.spec else load_description(Path(network)).arch_id
     description = Description(
         network=design.network,
-        input_shape=tuple(design.input),
+        input_shape=(design.input.channels, design.input.height, design.input.width),
         preprocessing=preprocessing,
         arch_id=arch_id,
         lineage=(f"imported from {path.name} ({file_format}, sha256 {digest}) as {network}",),
@@ -326,9 +327,9 @@ def _only_match(
     if found:
         parts = ", ".join(source.part for source, _ in found)
         raise BuildError(f"{path}: several parts fit {network}: {parts}; say which with --part")
-    largest, failure = max(failures, key=lambda pair: len(pair[0].operators))
+    largest, reason = max(failures, key=lambda pair: len(pair[0].operators))
     where = f"{path} ({largest.part})" if largest.part else f"{path}"
-    raise BuildError(f"{where} is not {network}: {failure}") from failure
+    raise BuildError(f"{where} is not {network}: {reason}") from reason
 
 
 def _preprocessing(

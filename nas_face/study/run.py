@@ -314,7 +314,7 @@ def _open_study(url: str, name: str, objectives: tuple[str, ...]) -> Study:
 
 def _space_of(config: StudyConfig) -> SearchSpace:
     space = load_space(Path(config.space))
-    return space if config.input_size is None else space.with_input_size(config.input_size)
+    return space if config.image_size is None else space.with_input_size(*config.image_size)
 
 
 def _for_target(space: SearchSpace, config: StudyConfig) -> SearchSpace:

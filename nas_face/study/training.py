@@ -69,9 +69,8 @@ def training_job(
         spec = spec_of(name)
         config = study_config(study, overrides)
         label, default = name, Path("runs") / "trained" / Path(name).stem
-    if config.input_size is not None:
-        size = config.input_size
-        spec = replace(spec, input_shape=(spec.input_shape[0], size, size))
+    if config.image_size is not None:
+        spec = replace(spec, input_shape=(spec.input_shape[0], *config.image_size))
         spec.cost()
     faces = load_faces(
         config.data,
@@ -114,12 +113,13 @@ def train_network(job: TrainingJob, on_epoch: Callable[[EpochReport], None]) -> 
         raise ConfigError(
             f"{job.out}: holds a trained model; choose another folder with --out, or delete it"
         )
-    job.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made shows at once
     torch.set_num_threads(job.config.threads)
     seed = derive_seed(job.config.seed, "full", job.spec.arch_id)
     settings = job.config.full_training
+    fresh = FaceModel.fresh(job.spec, seed=seed)
+    job.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made shows at once
     model = train(
-        FaceModel.fresh(job.spec, seed=seed),
+        fresh,
         job.faces.split.train,
         settings,
         seed=seed,

@@ -119,7 +119,7 @@ def test_check_names_options_over_the_budget(nas_face, place):
         ("space show small.yaml --allow-slow", "--allow-slow says what to do with a --target"),
         ("space show small.yaml --max-madds x", "--max-madds: expected a figure such as 150M"),
         ("space show small.yaml --max-madds 1 --max-flops 2", "are one budget"),
-        ("space show small.yaml --input-size 4", "Invalid value for '--input-size'"),
+        ("space show small.yaml --input-size 4by4", "an image size is N or HEIGHTxWIDTH"),
     ],
 )
 def test_misuse_is_one_line(nas_face, place, arguments, message):

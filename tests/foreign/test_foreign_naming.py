@@ -200,7 +200,9 @@ def test_containers_are_searched_and_optimizers_are_not(load):
 
 def test_two_parts_that_fit_are_refused_until_one_is_named(load):
     content = {"model": stranger(0).state_dict(), "ema": stranger(1).state_dict()}
-    with pytest.raises(BuildError, match="several parts fit .*: model, ema; say which with --part"):
+    with pytest.raises(
+        BuildError, match="several parts fit .*: model, ema; say which with --part"
+    ):
         load(content)
     assert agreement(load(content, part="ema"), seed=1) == 0
     with pytest.raises(BuildError, match="has no part 'mean', but 'model', 'ema'"):
@@ -214,7 +216,7 @@ def test_swapped_blocks_are_refused(load):
     order = list(state)
     start = order.index(first[0])
     order[start : start + 2 * len(first)] = [*second, *first]
-    with pytest.raises(BuildError, match=r"doubtful: conv_3.model.1 and conv_3.model.0 have equal"):
+    with pytest.raises(BuildError, match=r"doubtful: conv_3.model.1 and conv_3.model.0 both fit"):
         load({key: state[key] for key in order})
 
 
@@ -226,7 +228,7 @@ def test_names_without_order_in_a_file_without_order_are_refused(load):
         old = next((each for each in words if key.startswith(f"{each}.")), None)
         state[key if old is None else words[old] + key.removeprefix(old)] = value
     assert agreement(load(state)) == 0  # the order of definition decides
-    with pytest.raises(BuildError, match="doubtful: .* the file keeps no order"):
+    with pytest.raises(BuildError, match="doubtful: .* the file and the names give no order"):
         load(state, "weights.safetensors")
 
 

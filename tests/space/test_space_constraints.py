@@ -175,17 +175,6 @@ def test_a_broken_rule_is_named_with_its_values_and_reason(tmp_path):
         space.propose(lambda path, choice: choices[path])
 
 
-def test_known_designs_obey(tmp_path):
-    choices = dict(space_of(tmp_path, STAGES).sample(np.random.default_rng(0)).choices)
-    data = {
-        **STAGES,
-        "known": {"mine": {**choices, WIDTH_0: 24, WIDTH_1: 8}},
-        "constraints": [f"{WIDTH_1} >= {WIDTH_0}"],
-    }
-    with pytest.raises(SpaceError, match=r"known\.mine: .*constraint .* is broken"):
-        space_of(tmp_path, data)
-
-
 def test_rules_that_nothing_obeys_are_refused(tmp_path):
     with pytest.raises(SpaceError, match=r"none of 10000 designs obeys the rules; .*is broken"):
         ruled(tmp_path, f"{WIDTH_0} < 16", f"{WIDTH_0} > 16")

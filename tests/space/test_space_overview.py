@@ -104,7 +104,6 @@ def test_a_space_without_legal_designs_is_refused(tmp_path):
         input_shape=broken.input_shape,
         template=space.template,
         shared=space.shared,
-        known={},
         avoided=frozenset({"global_average_pool"}),
     )
     with pytest.raises(SpaceError, match="none: none of 48 designs is legal; the last: .* has"):

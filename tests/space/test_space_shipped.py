@@ -9,13 +9,11 @@ from hypothesis import strategies as st
 from space_checks import SHIPPED
 
 from nas_face.arch.spec import ArchSpec
-from nas_face.arch.zoo import NETWORKS
 from nas_face.errors import SpaceError
 from nas_face.space import load_space
 from nas_face.space.survey import smallest
 
 every_space = pytest.mark.parametrize("name", SHIPPED)
-KNOWN = [(name, known) for name in SHIPPED for known in load_space(SHIPPED[name]).known]
 
 
 @functools.cache
@@ -76,21 +74,6 @@ def test_cost_of_samples_is_torchs(name, torch_cost):
             torch_says.params,
             torch_says.folded_params,
         )
-
-
-@pytest.mark.parametrize(("name", "known"), KNOWN)
-def test_known_networks_are_those_of_the_zoo_bit_for_bit(name, known):
-    space = space_of(name)
-    spec = space.decode(space.known[known])
-    assert spec == NETWORKS[known].spec
-    assert spec.arch_id == NETWORKS[known].spec.arch_id
-
-
-def test_every_published_network_of_a_family_with_a_space_lies_in_one():
-    """But for teachers and the networks that are here for comparison."""
-    apart = {"resnet", "lightcnn", "squeeze"}
-    small = {name for name, entry in NETWORKS.items() if entry.family not in apart}
-    assert {known for _, known in KNOWN} == small
 
 
 @every_space

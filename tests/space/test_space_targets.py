@@ -126,16 +126,6 @@ def test_decode_refuses_what_the_target_avoids(tmp_path):
         left.decode(chosen)
 
 
-def test_known_designs_that_the_target_avoids_are_left_out(tmp_path):
-    space = space_of(tmp_path, RICH)
-    designs = {act: None for act in ("relu", "silu")}
-    for each in every_design(space):
-        designs[each.choices["shared.act"]] = each.choices
-    known = {act: choices for act, choices in designs.items() if act in ("relu", "silu")}
-    space = space_of(tmp_path, {**RICH, "known": known})
-    assert set(filtered(space, target("silu")).known) == {"relu"}
-
-
 BLOCKED = {
     "shared act": (
         {**RICH, "shared": {"act": {"choice": ["prelu", "prelu_shared"]}}},

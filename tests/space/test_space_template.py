@@ -299,9 +299,6 @@ def test_numbers_mostly_move_to_a_neighbour(tmp_path):
         ({**TINY, "input_shape": "16"}, "input_shape must be .* got '16'"),
         ({**TINY, "shard": {}}, r"shard is not a known key; did you mean 'shared' or 'head'"),
         ({**TINY, "shared": ["act"]}, "shared: expected a mapping of names"),
-        ({**TINY, "known": ["a"]}, "known: expected a mapping of names"),
-        ({**TINY, "known": {"a": 5}}, r"known\.a: expected a mapping of choices, got 5"),
-        ({**TINY, "known": {"a": {}}}, r"known\.a: tiny: no value for "),
         ([1, 2], "expected a mapping of keys, got list"),
         ("text", "expected a mapping of keys, got str"),
         (None, "expected a mapping of keys, got NoneType"),
@@ -317,30 +314,6 @@ def test_mistakes_are_refused_in_one_line_with_file_and_path(data, message, tmp_
 def test_missing_keys_are_named(key, tmp_path):
     with pytest.raises(SpaceError, match=rf"space\.yaml: {key} is missing"):
         space_of(tmp_path, {name: value for name, value in TINY.items() if name != key})
-
-
-def test_known_designs_must_decode(tmp_path):
-    space = space_of(tmp_path, TINY)
-    choices = space.sample(np.random.default_rng(0)).choices
-    good = space_of(tmp_path, {**TINY, "known": {"mine": choices}})
-    assert good.decode(good.known["mine"]) == space.decode(choices)
-    wrong = {**choices, "stem.0.out_channels": 5}
-    with pytest.raises(SpaceError, match=r"yaml: known\.mine: stem\.0\.out_channels: 5 is not an"):
-        space_of(tmp_path, {**TINY, "known": {"mine": wrong}})
-    misspelt = {**choices, "stem.0.out_chanels": 4}
-    with pytest.raises(SpaceError, match=r"stem\.0\.out_chanels has no effect .*did you mean"):
-        space_of(tmp_path, {**TINY, "known": {"mine": misspelt}})
-
-
-def test_known_designs_must_make_a_network(tmp_path):
-    data = copy.deepcopy(TINY)
-    data["stem"].append({"kind": "conv_unit", "out_channels": 8, "depthwise": True})
-    space = space_of(tmp_path, data)  # only the width 8 works
-    choices = space.sample(np.random.default_rng(0)).choices
-    assert choices["stem.0.out_channels"] == 8
-    data["known"] = {"mine": {**choices, "stem.0.out_channels": 4}}
-    with pytest.raises(SpaceError, match=r"known\.mine: stem\.1: conv_unit: a depthwise unit"):
-        space_of(tmp_path, data)
 
 
 def test_sampling_and_changing_step_over_networks_that_do_not_work(tmp_path):
