@@ -1,8 +1,9 @@
 """A sampler that proposes only new designs within the budget, on top of any of Optuna's."""
 
+import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_face.errors import ArchError, SpaceError
 from nas_face.search.budget import Budget
-from nas_face.space import Choice, Design, Label, SearchSpace
-from nas_face.space.survey import smallest
+from nas_face.space import Choice, Design, Label, Screener, SearchSpace
 
 SamplerName = Literal["nsga2", "nsga3", "tpe", "random"]
 
@@ -23,6 +23,7 @@ ARCH_ID = "arch_id"
 """User attribute of a trial that holds the identity of its architecture."""
 
 N_STARTUP = 12
+N_SCREENED = 500
 N_SPREAD = 48
 N_PROPOSALS = 16
 N_REPAIRS = 400
@@ -55,11 +56,11 @@ class BudgetedSampler(BaseSampler):
     """Proposes designs of a space that fit a budget and were not proposed before in the study.
 
     The first designs are spread evenly over the logarithm of multiply-adds, from the smallest of
-    the space up to the wall: drawn evenly over the choices, most would crowd below it. After that
-    the inner sampler proposes; a design over the budget is walked down by single changes that
-    bring it closer, and a design that the study has seen is changed until it is new. Both cost
-    microseconds to milliseconds, against the seconds to hours of a training. Trials must carry
-    their architecture's identity in the user attribute `arch_id`.
+    many that were screened up to the wall: drawn evenly over the choices, most would crowd below
+    it. After that the inner sampler proposes; a design over the budget is walked down by single
+    changes that bring it closer, and a design that the study has seen is changed until it is new.
+    Both cost microseconds to milliseconds, against the seconds to hours of a training. Trials must
+    carry their architecture's identity in the user attribute `arch_id`.
 
     Args:
         space: the space.
@@ -82,7 +83,9 @@ class BudgetedSampler(BaseSampler):
         self._budget = budget
         self._inner = inner
         self._n_startup = n_startup
+        self._seed = seed
         self._rng = np.random.default_rng(seed)
+        self._first: list[tuple[float, Mapping[str, Label]]] | None = None
         self._distributions: dict[str, BaseDistribution] = {
             path: CategoricalDistribution(choice.labels)
             for path, choice in space.choices().items()
@@ -117,7 +120,7 @@ class BudgetedSampler(BaseSampler):
         proposals += [lambda: self._space.sample(self._rng)] * N_PROPOSALS
         for propose in proposals:
             try:
-                design = self._repair(propose(), seen)
+                design = self._repair(propose(), seen, self._rng)
             except ArchError:
                 continue
             if design is not None:
@@ -154,24 +157,37 @@ class BudgetedSampler(BaseSampler):
 
     def _spread(self, seen: set[str]) -> Design | None:
         """A new design near this turn's multiply-adds, or none if nothing that was drawn fits."""
-        drawn = (self._repair(self._space.sample(self._rng), seen) for _ in range(N_SPREAD))
-        fitting = [design for design in drawn if design is not None]
-        if not fitting:
+        if self._first is None:
+            self._first = self._screened()
+        if not self._first:
             return None
-        cheapest = min(fitting, key=_log_madds)
-        low = _log_madds(smallest(self._space, cheapest, lambda cost: cost.madds))
-        high = max(map(_log_madds, fitting))
+        logs = [log for log, _ in self._first]
+        low, high = min(logs), max(logs)
         wanted = low + _van_der_corput(len(seen) + 1) * (high - low)
-        best = min(fitting, key=lambda design: abs(_log_madds(design) - wanted))
-        for _ in range(N_SPREAD):
-            other = self._space.mutate(best, self._rng)
-            if (
-                abs(_log_madds(other) - wanted) < abs(_log_madds(best) - wanted)
-                and self._budget.fits(other.spec.cost())
-                and other.spec.arch_id not in seen
-            ):
-                best = other
-        return best
+        for _, choices in sorted(self._first, key=lambda each: abs(each[0] - wanted)):
+            design = self._space.propose(lambda path, _, choices=choices: choices[path])  # type: ignore[misc]
+            if design.spec.arch_id not in seen:
+                return design
+        return None
+
+    def _screened(self) -> list[tuple[float, Mapping[str, Label]]]:
+        """Log multiply-adds and choices of designs that fit: those of many drawn evenly, or where
+        few fit, those that come closest, changed until they do."""
+        drawn = list(itertools.islice(Screener(self._space).draws(self._seed), N_SCREENED))
+        drawn.sort(key=lambda each: self._budget.excess(each.cost))
+        found: list[tuple[float, Mapping[str, Label]]] = []
+        rng = np.random.default_rng(self._seed)
+        for each in drawn:
+            if self._budget.fits(each.cost):
+                found.append((math.log(each.madds), each.choices))
+            elif len(found) < N_SPREAD:
+                choices = each.choices
+                near = self._space.propose(lambda path, _, choices=choices: choices[path])  # type: ignore[misc]
+                repaired = self._repair(near, set(), rng)
+                if repaired is None:
+                    break
+                found.append((_log_madds(repaired), repaired.choices))
+        return found
 
     def _ask_inner(self, study: Study, trial: FrozenTrial) -> Callable[[str, Choice], Label]:
         relative_space = self._inner.infer_relative_search_space(study, trial)
@@ -188,13 +204,13 @@ class BudgetedSampler(BaseSampler):
 
         return pick
 
-    def _repair(self, design: Design, seen: set[str]) -> Design | None:
+    def _repair(self, design: Design, seen: set[str], rng: np.random.Generator) -> Design | None:
         """The nearest new design within the budget that single changes find, or none."""
         excess = self._budget.excess(design.spec.cost())
         for _ in range(N_REPAIRS):
             if excess == 0.0 and design.spec.arch_id not in seen:
                 return design
-            other = self._space.mutate(design, self._rng)
+            other = self._space.mutate(design, rng)
             other_excess = self._budget.excess(other.spec.cost())
             if other_excess < excess or other_excess == 0.0:
                 design, excess = other, other_excess

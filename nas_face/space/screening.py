@@ -15,10 +15,11 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
+from nas_face.arch.cost import Cost
 from nas_face.arch.spec import ArchSpec
 from nas_face.arch.tracing import Numbers
 from nas_face.errors import ArchError, SpaceError
-from nas_face.space.sites import Draw, Fields, Forms, MustBePlain, Site, Taken
+from nas_face.space.sites import FORMS, Draw, Fields, Forms, MustBePlain, Site, Taken
 from nas_face.space.space import INPUT_SHAPE, MAX_DRAWS, SearchSpace
 from nas_face.space.tables import Picks, Random, Table, variants, ways
 from nas_face.space.template import Label, Template
@@ -48,6 +49,16 @@ class Screened:
     picks: tuple[Picks, ...]
 
     @property
+    def cost(self) -> Cost:
+        """Cost, without the peak of a kept input."""
+        return Cost(
+            madds=self.madds,
+            params=self.params,
+            folded_params=self.folded_params,
+            peak_activations=self.peak_activations,
+        )
+
+    @property
     def choices(self) -> dict[str, Label]:
         """Label of every active choice, by path."""
         return {path: label for part in self.picks for path, label in part}
@@ -71,7 +82,7 @@ class Screener:
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
-        self._forms = Forms()
+        self._forms = FORMS
         self._compile()
 
     def _compile(self) -> None:

@@ -139,7 +139,7 @@ class Site:
         knobs: template of each field, with its path.
         is_head: whether a head stands there.
         where: the place, for messages.
-        forms: what is known of forms of blocks, shared by all places of a space.
+        forms: what is known of forms of blocks, shared by all places.
 
     Raises:
         SpaceError: what stands there is no block of one kind.
@@ -213,6 +213,10 @@ class Forms:
     def __init__(self) -> None:
         self.known: dict[tuple[Any, ...], _Form] = {}
         self.plain: set[tuple[Any, str]] = set()
+
+
+FORMS: Final = Forms()
+"""Of this process: what was traced for one space serves the next one."""
 
 
 @final

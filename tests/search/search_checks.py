@@ -54,7 +54,6 @@ def tiny_space() -> SearchSpace:
         input_shape=(3, 8, 8),
         template={"stem": stem, "stages": (), "head": head},
         shared={},
-        known={},
     )
 
 
