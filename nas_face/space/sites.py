@@ -17,6 +17,11 @@ from nas_face.space.tables import MAX_WAYS, Picks, Random, Table, Way, ways, wit
 from nas_face.space.template import Template
 
 MAX_REMEMBERED = 50_000
+MAX_PLANS = 2_000
+MAX_FORMS = 20_000
+N_MEASURED = 6
+"""Times that a form is measured layer by layer before it is traced, which takes as long as a dozen
+measurements: a wide space has forms that are met once."""
 
 SAME_COST: Final = {
     **dict.fromkeys(("relu6", "silu", "hard_swish", "gelu"), "relu"),
@@ -184,6 +189,8 @@ class Site:
         key = (stride, *[each.structure for each in taken])
         plan = self._plans.get(key)
         if plan is None:
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
             plan = self._plans[key] = _Plan(self, taken, given)
         return plan.cost(taken, x, given)
 
@@ -193,10 +200,11 @@ class _Form:
     """Blocks of one form: functions of their numbers, or costs by numbers where none can be
     traced."""
 
-    __slots__ = ("functions", "remembered", "traceable")
+    __slots__ = ("functions", "n_met", "remembered", "traceable")
 
     def __init__(self, *, traceable: bool) -> None:
         self.traceable = traceable
+        self.n_met = 0
         self.functions: list[Function] = []
         self.remembered: dict[tuple[int, ...], Numbers | str] = {}
 
@@ -213,6 +221,15 @@ class Forms:
     def __init__(self) -> None:
         self.known: dict[tuple[Any, ...], _Form] = {}
         self.plain: set[tuple[Any, str]] = set()
+
+    def form(self, key: tuple[Any, ...], *, traceable: bool) -> _Form:
+        """What is known of one form; a new record, if it is met for the first time."""
+        form = self.known.get(key)
+        if form is None:
+            if len(self.known) >= MAX_FORMS:
+                self.known.clear()
+            form = self.known[key] = _Form(traceable=traceable)
+        return form
 
 
 FORMS: Final = Forms()
@@ -250,7 +267,7 @@ class _Plan:
         form = sorted(zip(site.names, (each.structure for each in taken), strict=True))
         key = (site.cls, None if given is None else given[1], repr(form))
         self._forms = site.forms
-        self._form = site.forms.known.setdefault(key, _Form(traceable=not site.own_repeats))
+        self._form = site.forms.form(key, traceable=not site.own_repeats)
         self._own_repeats = site.own_repeats
         self.problem: str | None = None
         if given is not None:
@@ -333,11 +350,15 @@ class _Plan:
                 steps = int(share * numbers[base] / multiple + 0.5)
                 share = (steps if steps > 1 else 1) * multiple
             numbers.append(share)
-        for function in self._form.functions:
+        form = self._form
+        for function in form.functions:
             found = function(*numbers)
             if found is not None:
                 return found
-        return self._traced(numbers) if self._form.traceable else self._measured(tuple(numbers))
+        if not form.traceable:
+            return self._measured(tuple(numbers))
+        form.n_met += 1
+        return self._traced(numbers) if form.n_met > N_MEASURED else self._numbers(numbers)
 
     def _traced(self, numbers: list[int]) -> Numbers | str:
         try:
@@ -361,20 +382,17 @@ class _Plan:
         if found is None:
             if len(self._form.remembered) >= MAX_REMEMBERED:
                 self._form.remembered.clear()
-            try:
-                named = dict(zip(self._names, numbers[3:], strict=True))
-                shape, cost = self._measure(named, Shape(*numbers[:3]))
-                found = (
-                    *shape,
-                    cost.madds,
-                    cost.params,
-                    cost.folded_params,
-                    cost.peak_activations,
-                )
-            except ArchError as failure:
-                found = str(failure)
-            self._form.remembered[numbers] = found
+            found = self._form.remembered[numbers] = self._numbers(numbers)
         return found
+
+    def _numbers(self, numbers: Sequence[int]) -> Numbers | str:
+        try:
+            named = dict(zip(self._names, numbers[3:], strict=True))
+            shape, cost = self._measure(named, Shape(*numbers[:3]))
+        except ArchError as failure:
+            return str(failure)
+        counts = (cost.madds, cost.params, cost.folded_params, cost.peak_activations)
+        return (*shape, *counts)
 
     def _measure(self, numbers: Mapping[str, Any], x: Shape) -> tuple[Shape, Cost]:
         values = {**self._fixed, **numbers}

@@ -1,6 +1,7 @@
 """Every shipped space: sampled, costed by torch, and the published networks in it."""
 
 import functools
+import os
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from nas_face.arch.spec import ArchSpec
 from nas_face.errors import SpaceError
 from nas_face.space import load_space
 from nas_face.space.survey import smallest
+
+N_BUILT = int(os.environ.get("NAS_FACE_DESIGNS", "12"))
+"""Designs of each space that are built and counted; more take minutes."""
 
 every_space = pytest.mark.parametrize("name", SHIPPED)
 
@@ -52,7 +56,7 @@ def test_samples_differ_and_survive_json(name):
 def test_cost_of_samples_is_torchs(name, torch_cost):
     rng = np.random.default_rng(2)
     small = space_of(name).with_input_size(48)
-    for _ in range(15):
+    for _ in range(N_BUILT):
         spec = small.sample(rng).spec
         assert spec.input_shape == (3, 48, 48)
         shape, torch_says = torch_cost(spec.lower(), spec.input)
