@@ -3,7 +3,7 @@
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ ARCH_ID = "arch_id"
 N_STARTUP = 12
 N_SCREENED = 500
 N_SPREAD = 48
+N_SMALLER = 150
 N_PROPOSALS = 16
 N_REPAIRS = 400
 
@@ -172,7 +173,7 @@ class BudgetedSampler(BaseSampler):
 
     def _screened(self) -> list[tuple[float, Mapping[str, Label]]]:
         """Log multiply-adds and choices of designs that fit: those of many drawn evenly, or where
-        few fit, those that come closest, changed until they do."""
+        few fit, those that come closest, changed until they do; and smaller ones still."""
         drawn = list(itertools.islice(Screener(self._space).draws(self._seed), N_SCREENED))
         drawn.sort(key=lambda each: self._budget.excess(each.cost))
         found: list[tuple[float, Mapping[str, Label]]] = []
@@ -187,7 +188,21 @@ class BudgetedSampler(BaseSampler):
                 if repaired is None:
                     break
                 found.append((_log_madds(repaired), repaired.choices))
-        return found
+        return [*found, *self._smaller(found, rng)]
+
+    def _smaller(
+        self, found: list[tuple[float, Mapping[str, Label]]], rng: np.random.Generator
+    ) -> Iterator[tuple[float, Mapping[str, Label]]]:
+        """Ever smaller designs from the smallest one found: few draws are near the low end."""
+        if not found:
+            return
+        least, choices = min(found, key=lambda each: each[0])
+        best = self._space.propose(lambda path, _: choices[path])
+        for _ in range(N_SMALLER):
+            other = self._space.mutate(best, rng)
+            if _log_madds(other) < least and self._budget.fits(other.spec.cost()):
+                best, least = other, _log_madds(other)
+                yield least, best.choices
 
     def _ask_inner(self, study: Study, trial: FrozenTrial) -> Callable[[str, Choice], Label]:
         relative_space = self._inner.infer_relative_search_space(study, trial)
