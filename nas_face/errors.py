@@ -70,8 +70,12 @@ class DeployError(NasFaceError):
     """An exported file does not run, or does not agree with the model it came from."""
 
 
+MAX_LISTED = 30
+
+
 def near_names(name: str, known: Iterable[str]) -> str:
-    """End a message about an unknown name: the near ones if there are any, all of them otherwise.
+    """End a message about an unknown name: the near ones if there are any, all of them otherwise,
+    or some where they are many.
 
     Args:
         name: what was asked for.
@@ -84,4 +88,7 @@ def near_names(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=3)
     if near:
         return "did you mean " + " or ".join(repr(each) for each in near) + "?"
+    if len(names) > MAX_LISTED:
+        listed = ", ".join(names[:: len(names) // 5][:6])
+        return f"{len(names)} are known, among them {listed}"
     return "known: " + ", ".join(names)

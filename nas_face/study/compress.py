@@ -86,8 +86,15 @@ def compress(
             written.
         DeployError: an exported file does not agree with its source.
     """
-    _require_reachable(model, recipe)
-    claim(out, model, recipe, faces, training, seed)
+    claim(
+        out,
+        model,
+        recipe,
+        faces,
+        training,
+        seed,
+        require=lambda: _require_reachable(model, recipe),
+    )
     crops = sample_images(faces.train, N_PARITY_CROPS, seed=derive_seed(seed, "parity"))
     original = out / "steps" / "0-original"
     results = [_file_step(model, "original", original, faces.pairs, crops, original)]

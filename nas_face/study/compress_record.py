@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -71,8 +72,20 @@ def claim(
     faces: CompressionFaces,
     training: TrainSettings,
     seed: int,
+    *,
+    require: Callable[[], None],
 ) -> None:
     """Make `out` this compression's folder, or check that it is.
+
+    Args:
+        out: the folder.
+        model: what is compressed.
+        recipe: how.
+        faces: that serve it.
+        training: recipe of distillations.
+        seed: of everything.
+        require: called when the folder may be made and is not yet; what it raises leaves nothing
+            behind.
 
     Raises:
         ConfigError: it holds something else, or the results of another compression.
@@ -96,6 +109,7 @@ def claim(
         return
     if out.exists() and any(each.name != partial_of(path).name for each in out.iterdir()):
         raise ConfigError(f"{out}: not empty and not of a compression; choose another with --out")
+    require()
     out.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(record, indent=1) + "\n")
 

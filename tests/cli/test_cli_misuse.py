@@ -91,7 +91,7 @@ MISUSE = {
     "compress model --pairs nope": r"nope: there is no such list of pairs",
     "compress model --out full": r"full: not empty and not of a compression",
     "compress model --out file": r"file: Not a directory",
-    "cost nope": r"'nope' is no zoo network, spec file or model folder; known: mobilefacenet_128",
+    "cost nope": r"'nope' is no zoo network, spec file or model folder; 55 are known, among them ",
     "cost full": r"'full' is no zoo network",
     "cost study.yaml": r"study.yaml: not a readable JSON file",
 }

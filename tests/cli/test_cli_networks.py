@@ -114,7 +114,7 @@ def test_sizes_of_a_zoo_network(nas_face):
         (["cost", "mobilefacenet_128", "--input-size", "0"], "an image size is N or HEIGHTxWIDTH"),
         (
             ["cost", "edgeface_xxs", "--input-size", "8"],
-            "edgeface_xxs for 3x8x8 images: stages.2.0",
+            "edgeface_xxs for 3x8x8 images: stages.3.0",
         ),
         (["cost", "nope", "--input-size", "96"], "go with a zoo network; nope is none"),
         (["cost", "mobilefacenet_m", "--embedding-size", "64"], "mobilefacenet_m: its embedding"),
