@@ -37,6 +37,22 @@ def test_native_style_gives_the_embeddings_of_torch(name, settled, faces, tmp_pa
     agree(settled(name), tmp_path / "model.onnx", faces[:3], prelu="native")
 
 
+def test_weights_next_to_nothing_are_stored_as_zero(mobile, faces, tmp_path):
+    """As weight decay leaves them: a third of the weights at 1e-15 to 1e-44."""
+    weights = {key: value.clone() for key, value in mobile.module.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    for key, value in weights.items():
+        if key.endswith("conv.weight"):
+            tiny = torch.rand(value.shape, generator=generator) < 1 / 3
+            value[tiny] *= 10 ** (-15 - 29 * torch.rand(int(tiny.sum()), generator=generator))
+    model = FaceModel.of(mobile.description, weights)
+    agree(model, tmp_path / "model.onnx", faces[:3], prelu="rewrite")
+    stored = [onnx.numpy_helper.to_array(each) for each in to_onnx(model).graph.initializer]
+    floats = [each for each in stored if each.dtype == np.float32]
+    assert not any(((each != 0) & (np.abs(each) < 1e-20)).any() for each in floats)
+    assert sum(int((each == 0).sum()) for each in floats) > 100_000
+
+
 @pytest.mark.parametrize("head", [NormAwareHead, PooledLinearHead])
 def test_other_heads_give_the_embeddings_of_torch(head, faces, tmp_path):
     spec = ArchSpec(
