@@ -19,7 +19,8 @@ from nas_face.arch.cost import Cost
 from nas_face.arch.spec import ArchSpec
 from nas_face.arch.tracing import Numbers
 from nas_face.errors import ArchError, SpaceError
-from nas_face.space.sites import FORMS, Draw, Fields, Forms, MustBePlain, Site, Taken
+from nas_face.space.forms import FORMS, Forms, MustBePlain, Taken
+from nas_face.space.sites import Draw, Fields, Site
 from nas_face.space.space import INPUT_SHAPE, MAX_DRAWS, SearchSpace
 from nas_face.space.tables import Picks, Random, Table, variants, ways
 from nas_face.space.template import Label, Template
