@@ -35,7 +35,7 @@ def main() -> None:
     space = load_space(arguments.space)
     start = time.process_time()
     draws = Screener(space).draws(arguments.seed)
-    rates, kept = [], []
+    rates = []
     smallest = largest = next(draws)
     for done in range(0, arguments.designs, BLOCK):
         before = time.process_time()

@@ -166,7 +166,7 @@ class BudgetedSampler(BaseSampler):
         low, high = min(logs), max(logs)
         wanted = low + _van_der_corput(len(seen) + 1) * (high - low)
         for _, choices in sorted(self._first, key=lambda each: abs(each[0] - wanted)):
-            design = self._space.propose(lambda path, _, choices=choices: choices[path])  # type: ignore[misc]
+            design = self._space.design(choices)
             if design.spec.arch_id not in seen:
                 return design
         return None
@@ -182,8 +182,7 @@ class BudgetedSampler(BaseSampler):
             if self._budget.fits(each.cost):
                 found.append((math.log(each.madds), each.choices))
             elif len(found) < N_SPREAD:
-                choices = each.choices
-                near = self._space.propose(lambda path, _, choices=choices: choices[path])  # type: ignore[misc]
+                near = self._space.design(each.choices)
                 repaired = self._repair(near, set(), rng)
                 if repaired is None:
                     break
@@ -197,7 +196,7 @@ class BudgetedSampler(BaseSampler):
         if not found:
             return
         least, choices = min(found, key=lambda each: each[0])
-        best = self._space.propose(lambda path, _: choices[path])
+        best = self._space.design(choices)
         for _ in range(N_SMALLER):
             other = self._space.mutate(best, rng)
             if _log_madds(other) < least and self._budget.fits(other.spec.cost()):

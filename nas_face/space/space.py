@@ -109,6 +109,15 @@ class SearchSpace:
             _require_without(self.avoided, spec)
         return Design(choices=chosen, spec=spec)
 
+    def design(self, choices: Mapping[str, Label]) -> Design:
+        """The design that has these labels; more of them than are active do no harm.
+
+        Raises:
+            KeyError: an active choice has no label.
+            SpaceError, ArchError: as of `propose`.
+        """
+        return self.propose(lambda path, _: choices[path])
+
     def _choose(self, pick: Pick) -> tuple[dict[str, Label], Any]:
         """Labels of all active choices, and the plain data that they make."""
         chosen: dict[str, Label] = {}
@@ -250,7 +259,7 @@ class SearchSpace:
         seen: set[str] = set()
         for choices in self.ways():
             try:
-                design = self.propose(lambda path, _, choices=choices: choices[path])  # type: ignore[misc]
+                design = self.design(choices)
             except ArchError:
                 continue
             if design.spec.arch_id not in seen:
@@ -271,7 +280,7 @@ class SearchSpace:
                 ways = self.ways({**design.choices, path: label})
                 for choices in itertools.islice(ways, MAX_DEFAULTS):
                     try:
-                        other = self.propose(lambda at, _, choices=choices: choices[at])  # type: ignore[misc]
+                        other = self.design(choices)
                     except ArchError:
                         continue
                     yield other
