@@ -15,9 +15,9 @@ from nas_face.arch.spec import ArchSpec
 from nas_face.errors import MetricError, SearchFailed
 from nas_face.search.budget import Budget
 from nas_face.search.objectives import Objective
+from nas_face.search.record import ARCH_ID, FAILURE, METRICS, RUNG, STOPPED
 from nas_face.search.rungs import Rungs
 from nas_face.search.sampler import (
-    ARCH_ID,
     BudgetedSampler,
     SamplerName,
     SpaceExhausted,
@@ -27,23 +27,6 @@ from nas_face.search.seeds import derive_seed
 from nas_face.space import Choice, Label, SearchSpace
 
 logger = logging.getLogger(__name__)
-
-METRICS = "metrics"
-"""User attribute of a finished trial: everything that was measured, by name."""
-
-FAILURE = "failure"
-"""User attribute of a failed trial: why, in one line."""
-
-STOPPED = "stopped"
-"""User attribute of a trial that a rung stopped: after how many epochs."""
-
-RUNG = "rung"
-"""Prefix of the user attributes that hold a trial's objective values at a rung."""
-
-MAX_FAILURES_IN_A_ROW = 5
-
-Report = Callable[[int, Mapping[str, float]], bool]
-"""Called with finished epochs and values so far; answers whether to go on."""
 
 
 class Evaluate(Protocol):

@@ -15,12 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_face.errors import ArchError, SpaceError
 from nas_face.search.budget import Budget
+from nas_face.search.record import ARCH_ID
 from nas_face.space import Choice, Design, Label, Screener, SearchSpace
 
 SamplerName = Literal["nsga2", "nsga3", "tpe", "random"]
-
-ARCH_ID = "arch_id"
-"""User attribute of a trial that holds the identity of its architecture."""
 
 N_STARTUP = 12
 N_SCREENED = 500

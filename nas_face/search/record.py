@@ -1,0 +1,30 @@
+"""What a search notes down with each trial: names of user attributes in Optuna's storage."""
+
+ARCH_ID = "arch_id"
+"""Identity of the trial's architecture; a trial without it never got as far as a design."""
+
+METRICS = "metrics"
+"""Of a trial that ended with values: everything that was measured, by name."""
+
+TIMED = "timed"
+"""Objectives that were measured on the untrained network, by name; kept for when the trial is
+resumed, since a second measurement would differ."""
+
+RUNG = "rung"
+"""Prefix of the attributes that hold the objective values at a rung, each to be small."""
+
+STOPPED = "stopped"
+"""Of a trial that a rung stopped: after how many epochs."""
+
+AUDITED = "audited"
+"""Of a trial that a rung would have stopped, but which was trained on so that what rungs cost in
+quality is known: the rung, in epochs."""
+
+FAILURE = "failure"
+"""Of a failed trial: why, in one line."""
+
+WORKER = "worker"
+"""Who is at the trial, or was last."""
+
+LEDGER = "ledger"
+"""Seconds by phase and counts that went into the trial (`nas_face.search.ledger`)."""
