@@ -28,6 +28,11 @@ from nas_face.space import Choice, Label, SearchSpace
 
 logger = logging.getLogger(__name__)
 
+MAX_FAILURES_IN_A_ROW = 5
+
+Report = Callable[[int, Mapping[str, float]], bool]
+"""Called with finished epochs and values so far; answers whether to go on."""
+
 
 class Evaluate(Protocol):
     """What the search asks for: train and measure one architecture."""

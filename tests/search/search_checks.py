@@ -20,8 +20,7 @@ from nas_face.search import (
     objective,
     run_search,
 )
-from nas_face.search.loop import METRICS
-from nas_face.search.sampler import ARCH_ID
+from nas_face.search.record import ARCH_ID, METRICS
 from nas_face.shipped import find_file
 from nas_face.space import Choice, Design, Label, SearchSpace, load_space
 

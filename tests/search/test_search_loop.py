@@ -26,8 +26,7 @@ from search_checks import (
 
 from nas_face.errors import SearchFailed
 from nas_face.search import Budget, Rungs, TrialStopped, run_search
-from nas_face.search.loop import FAILURE, METRICS, STOPPED
-from nas_face.search.sampler import ARCH_ID
+from nas_face.search.record import ARCH_ID, FAILURE, METRICS, STOPPED
 from nas_face.space.survey import survey
 
 SPACE = shipped_space()
