@@ -13,6 +13,9 @@ resumed, since a second measurement would differ."""
 RUNG = "rung"
 """Prefix of the attributes that hold the objective values at a rung, each to be small."""
 
+PROMOTED = "promoted"
+"""Of a trial that went on from a rung: the last such rung, in epochs."""
+
 STOPPED = "stopped"
 """Of a trial that a rung stopped: after how many epochs."""
 
@@ -28,3 +31,14 @@ WORKER = "worker"
 
 LEDGER = "ledger"
 """Seconds by phase and counts that went into the trial (`nas_face.search.ledger`)."""
+
+SLOT = "slot"
+"""Which of the search's `n_trials` places the trial fills; the seed of its proposal derives from
+it."""
+
+REFUSED = "refused"
+"""Of a trial that a wall refused when its untrained network had been timed: why, in one line. Its
+slot stays open."""
+
+RETRIED = "retried"
+"""Of a trial whose worker died, and which another one took up: the worker that died."""

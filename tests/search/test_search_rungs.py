@@ -1,98 +1,14 @@
-"""Early stopping: ranks against brute force and against Optuna's own front."""
+"""The rule of promotion against a plain re-implementation."""
 
+import itertools
 import math
 
-import numpy as np
-import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from nas_face.errors import ConfigError
-from nas_face.search import Rungs, pareto_ranks
-from nas_face.search.rungs import crowding_distance
-
-points = st.tuples(st.integers(1, 12), st.integers(1, 4)).flatmap(
-    lambda shape: arrays(np.float64, shape, elements=st.integers(0, 5).map(float))
-)
-
-
-def dominates(a, b) -> bool:
-    return all(x <= y for x, y in zip(a, b, strict=True)) and any(
-        x < y for x, y in zip(a, b, strict=True)
-    )
-
-
-def brute_ranks(values) -> list[int]:
-    """Length of the longest chain of points that dominate one another above each point."""
-
-    def rank(at: int) -> int:
-        above = [rank(other) for other, each in enumerate(values) if dominates(each, values[at])]
-        return 1 + max(above, default=-1)
-
-    return [rank(at) for at in range(len(values))]
-
-
-@given(values=points)
-def test_ranks_are_those_of_brute_force(values):
-    assert pareto_ranks(values).tolist() == brute_ranks(values.tolist())
-
-
-@settings(max_examples=30, deadline=None)
-@given(values=points)
-def test_fronts_are_optunas(values):
-    """Optuna's front, peeled off again and again."""
-    left = dict(enumerate(values.tolist()))
-    ranks = pareto_ranks(values)
-    for rank in range(int(ranks.max()) + 1):
-        study = optuna.create_study(directions=["minimize"] * values.shape[1])
-        study.add_trials([optuna.trial.create_trial(values=each) for each in left.values()])
-        numbers = list(left)
-        front = {numbers[trial.number] for trial in study.best_trials}
-        assert front == set(np.flatnonzero(ranks == rank).tolist())
-        left = {number: each for number, each in left.items() if number not in front}
-    assert left == {}
-
-
-@given(values=points, seed=st.integers(0, 1000))
-def test_ranks_do_not_depend_on_order_or_units(values, seed):
-    order = np.random.default_rng(seed).permutation(len(values))
-    assert pareto_ranks(values[order]).tolist() == pareto_ranks(values)[order].tolist()
-    assert pareto_ranks(values * 3 + 1).tolist() == pareto_ranks(values).tolist()
-
-
-def test_crowding_distance_by_hand():
-    """A front of five; distances from the neighbours along each axis, over the axis's span."""
-    front = np.array([[0, 10], [1, 7], [4, 4], [5, 3], [10, 0]], dtype=np.float64)
-    expected = [math.inf, 4 / 10 + 6 / 10, 4 / 10 + 4 / 10, 6 / 10 + 4 / 10, math.inf]
-    np.testing.assert_allclose(crowding_distance(front), expected)
-
-
-@given(
-    values=st.integers(3, 8).flatmap(
-        lambda n: st.lists(st.permutations(range(n)), min_size=1, max_size=3)
-    ),
-    gaps=st.lists(st.floats(0.1, 5), min_size=8, max_size=8),
-)
-def test_crowding_distance_by_definition(values, gaps):
-    """Distinct values on each axis, so that neighbours are beyond dispute."""
-    scale = np.cumsum(gaps)
-    table = scale[np.array(values)].T
-    expected = np.zeros(len(table))
-    for column in table.T:
-        span = max(column) - min(column)
-        for at, value in enumerate(column):
-            below = [other for other in column if other < value]
-            above = [other for other in column if other > value]
-            inside = bool(below) and bool(above)
-            expected[at] += (min(above) - max(below)) / span if inside else math.inf
-    np.testing.assert_allclose(crowding_distance(table), expected)
-
-
-def test_points_that_agree_on_an_axis_have_no_distance_there():
-    distance = crowding_distance(np.array([[0.0, 5], [1, 5], [2, 5], [3, 5]]))
-    np.testing.assert_allclose(distance, [math.inf, 2 / 3, 2 / 3, math.inf])
+from nas_face.search.rungs import Rungs
 
 
 @pytest.mark.parametrize(
@@ -131,11 +47,102 @@ def test_a_trade_off_goes_on_where_a_dominated_candidate_does_not():
     assert not rungs.promotes([5.5, 5.5], others)
 
 
-def test_among_equals_in_rank_the_lonelier_goes_on():
+def test_among_equals_in_rank_the_one_that_adds_more_goes_on():
     crowd = [[0, 10], [4.9, 5.1], [5, 5], [5.1, 4.9], [10, 0]]
     rungs = Rungs(epochs=(1,), keep=0.6)  # four of six
     assert rungs.promotes([2, 7], crowd)
     assert not rungs.promotes([5.05, 4.95], crowd)
+
+
+def test_equal_candidates_are_answered_alike():
+    """None of them adds anything to the others, so the last is not behind the first."""
+    assert Rungs(epochs=(1,), keep=0.1).promotes([1, 1], [[1, 1]] * 9)
+
+
+def dominates(a, b) -> bool:
+    return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
+
+
+def cells(values, reference) -> set[tuple[int, ...]]:
+    """Unit cells below an integer reference that an integer point dominates."""
+    grid = itertools.product(*(range(edge) for edge in reference))
+    return {
+        cell
+        for cell in grid
+        if any(all(x <= c for x, c in zip(each, cell, strict=True)) for each in values)
+    }
+
+
+def naive_promotes(rungs, value, others) -> bool:
+    """Peels fronts until the quota is spent; counts cells within the one that is too large."""
+    left = [tuple(each) for each in (*others, value)]
+    worst = [max(column) for column in zip(*left, strict=True)]
+    extent = [max(column) - min(column) for column in zip(*left, strict=True)]
+    # Cells of a tenth of a unit: the reference lies a tenth of the extent beyond the worst.
+    reference = [10 * w + (e or 10) for w, e in zip(worst, extent, strict=True)]
+    room = max(1, math.ceil(rungs.keep * len(left)))
+    while True:
+        front = [each for each in left if not any(dominates(other, each) for other in left)]
+        if tuple(value) in front:
+            break
+        room -= len(front)
+        left = [each for each in left if each not in front]
+    if room <= 0 or room >= len(front):
+        return room > 0
+    fine = [tuple(10 * x for x in each) for each in front]
+    whole = cells(fine, reference)
+    lost = [
+        len(whole) - len(cells(fine[:at] + fine[at + 1 :], reference)) for at in range(len(fine))
+    ]
+    return sum(each > lost[fine.index(tuple(10 * x for x in value))] for each in lost) < room
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    values=st.integers(1, 2).flatmap(
+        lambda m: st.lists(st.tuples(*[st.integers(0, 4)] * m), min_size=2, max_size=9)
+    ),
+    keep=st.sampled_from([0.1, 0.3, 0.5, 0.8]),
+)
+def test_rule_is_that_of_a_plain_reimplementation(values, keep):
+    rungs = Rungs(epochs=(1,), keep=keep, n_warmup=1)
+    *others, value = values
+    assert rungs.promotes(value, others) is naive_promotes(rungs, value, others)
+
+
+@given(
+    values=st.lists(st.tuples(*[st.floats(0, 1)] * 3), min_size=6, max_size=15),
+    scale=st.tuples(*[st.sampled_from([0.25, 1, 2, 1024])] * 3),
+)
+def test_units_do_not_matter(values, scale):
+    rungs = Rungs(epochs=(1,), keep=0.4)
+    stretched = [[x * s for x, s in zip(each, scale, strict=True)] for each in values]
+    assert rungs.promotes(values[-1], values[:-1]) is rungs.promotes(stretched[-1], stretched[:-1])
+
+
+def test_the_best_on_the_dear_axis_is_not_stopped_for_the_many_cheap_ones():
+    """Nine tiny networks are on the front, none dominated; the accurate one adds the most."""
+    tiny = [[0.9 - 0.01 * at, 1 + 0.1 * at] for at in range(9)]
+    assert Rungs(epochs=(1,), keep=0.2).promotes([0.1, 5], tiny)
+
+
+def test_what_is_infinite_never_goes_on_and_counts_as_worse():
+    rungs = Rungs(epochs=(1,), keep=0.5, n_warmup=2)
+    assert not rungs.promotes([math.inf, 0], [])
+    assert not rungs.promotes([math.inf, 0], [[1, 1]] * 4)
+    bad = [[math.inf, 0]] * 4
+    assert rungs.promotes([2, 2], [*bad, [1, 1]])
+    assert not rungs.promotes([2, 2], [[0, 0]] * 4 + [[1, 1]])
+
+
+def test_audit_draws_its_share_and_the_same_ones_again():
+    keys = [f"{number:012x}" for number in range(4000)]
+    drawn = {key for key in keys if Rungs(audit=0.1).audits(key)}
+    assert 320 < len(drawn) < 480  # four standard deviations about 400
+    assert drawn == {key for key in keys if Rungs(audit=0.1, epochs=(3,)).audits(key)}
+    assert drawn <= {key for key in keys if Rungs(audit=0.2).audits(key)}
+    assert not any(Rungs(audit=0.0).audits(key) for key in keys)
+    assert all(Rungs(audit=1.0).audits(key) for key in keys)
 
 
 def test_everybody_goes_on_where_all_are_kept():
@@ -151,6 +158,9 @@ def test_everybody_goes_on_where_all_are_kept():
         ({"keep": 0.0}, "rungs.keep must be above 0 and at most 1, got 0.0"),
         ({"keep": 1.1}, "rungs.keep must be above 0 and at most 1, got 1.1"),
         ({"keep": float("nan")}, "rungs.keep must be .*got nan"),
+        ({"audit": -0.1}, "rungs.audit must be from 0 to 1, got -0.1"),
+        ({"audit": 1.5}, "rungs.audit must be from 0 to 1, got 1.5"),
+        ({"audit": float("nan")}, "rungs.audit must be .*got nan"),
         ({"n_warmup": 0}, "rungs.n_warmup must be at least 1, got 0"),
     ],
 )
