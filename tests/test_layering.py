@@ -5,7 +5,7 @@
                   study
    _________________|____________________
   |                                      |
-search          train  verify  compress  deploy  foreign
+search      train  verify  proxies  compress  deploy  foreign
   |                                      |
 space                              nn          data
   |________________________     _________|
@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "data": {"errors"},
     "train": {"nn", "data", "arch", "errors"},
     "verify": {"data", "errors"},
+    "proxies": {"nn", "data", "arch", "errors"},
     "compress": {"nn", "data", "arch", "errors"},
     "deploy": {"nn", "data", "arch", "errors"},
     "foreign": {"nn", "data", "arch", "errors"},
@@ -45,8 +46,9 @@ MAY_IMPORT["study"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 
 FENCED = {
-    "torch": {"nn", "train", "compress", "deploy", "foreign", "study"},
+    "torch": {"nn", "train", "proxies", "compress", "deploy", "foreign", "study"},
     "optuna": {"search", "study"},
+    "nni": {"search"},
     "onnx": {"deploy", "foreign"},
     "onnxruntime": {"deploy", "foreign"},
     "yaml": {"space", "study"},

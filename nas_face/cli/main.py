@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nas_face import __version__
-from nas_face.cli import models, networks, runs, spaces
+from nas_face.cli import models, networks, nni, proxies, runs, spaces
 from nas_face.errors import DeployError, NasFaceError, SearchFailed, TrainingDiverged
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -38,6 +38,7 @@ for command in (
     runs.search,
     runs.pareto,
     runs.dashboard,
+    proxies.proxies,
     models.train,
     models.verify,
     models.compress,
@@ -47,6 +48,8 @@ for command in (
     networks.zoo,
 ):
     app.command()(command)
+spaces.app.command("nni")(nni.to_nni)
+spaces.app.command("from-nni")(nni.from_nni)
 app.add_typer(spaces.app, name="space")
 
 

@@ -1,9 +1,23 @@
-"""Commands about search spaces: `space show` and `space check`."""
+"""Commands about search spaces: `space show` and `space check`; `nni` has two more."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_face.cli.budget import (
+    Limit,
+    MaxActivations,
+    MaxFlops,
+    MaxMadds,
+    MaxParams,
+    MaxSize,
+    MinActivations,
+    MinFlops,
+    MinMadds,
+    MinParams,
+    MinSize,
+    limits,
+)
 from nas_face.cli.console import JsonFlag, print_json, results
 from nas_face.errors import ConfigError, SpaceError
 
@@ -12,16 +26,9 @@ if TYPE_CHECKING:
     from nas_face.space import SearchSpace
     from nas_face.space.overview import Overview
 
-app = typer.Typer(no_args_is_help=True, help="Look at search spaces: show, check.")
+app = typer.Typer(no_args_is_help=True, help="Look at search spaces, convert them.")
 
 SpaceFile = Annotated[str, typer.Argument(metavar="FILE", help="YAML file of a search space.")]
-MaxMadds = Annotated[str | None, typer.Option(help="Budget, such as 150M.")]
-MaxFlops = Annotated[str | None, typer.Option(help="Budget; 2 x multiply-adds.")]
-MaxParams = Annotated[str | None, typer.Option(help="Budget, such as 1M.")]
-MaxSizeBytes = Annotated[str | None, typer.Option(help="Budget of the fp32 weights.")]
-MaxPeakActivations = Annotated[
-    str | None, typer.Option(help="Budget of the values alive at once.")
-]
 InputSize = Annotated[
     str | None, typer.Option(help="N or HEIGHTxWIDTH, instead of the space's own.")
 ]
@@ -38,10 +45,15 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of the draws.")]
 def show(
     space: SpaceFile,
     max_madds: MaxMadds = None,
+    min_madds: MinMadds = None,
     max_flops: MaxFlops = None,
+    min_flops: MinFlops = None,
     max_params: MaxParams = None,
-    max_size_bytes: MaxSizeBytes = None,
-    max_peak_activations: MaxPeakActivations = None,
+    min_params: MinParams = None,
+    max_size: MaxSize = None,
+    min_size: MinSize = None,
+    max_activations: MaxActivations = None,
+    min_activations: MinActivations = None,
     input_size: InputSize = None,
     target: TargetFile = None,
     allow_slow: AllowSlow = False,
@@ -53,7 +65,18 @@ def show(
     """Show how many designs a space has, how large they are, and how many fit a budget."""
     from nas_face.space.overview import overview
 
-    budget = _budget(max_madds, max_flops, max_params, max_size_bytes, max_peak_activations)
+    budget = _budget(
+        max_madds=max_madds,
+        min_madds=min_madds,
+        max_flops=max_flops,
+        min_flops=min_flops,
+        max_params=max_params,
+        min_params=min_params,
+        max_size=max_size,
+        min_size=min_size,
+        max_activations=max_activations,
+        min_activations=min_activations,
+    )
     opened = _open(space, input_size, target, allow_slow=allow_slow)
     found = overview(opened, budget.excess, seed=seed, n_samples=samples)
     if as_json:
@@ -68,10 +91,15 @@ def show(
 def check(
     space: SpaceFile,
     max_madds: MaxMadds = None,
+    min_madds: MinMadds = None,
     max_flops: MaxFlops = None,
+    min_flops: MinFlops = None,
     max_params: MaxParams = None,
-    max_size_bytes: MaxSizeBytes = None,
-    max_peak_activations: MaxPeakActivations = None,
+    min_params: MinParams = None,
+    max_size: MaxSize = None,
+    min_size: MinSize = None,
+    max_activations: MaxActivations = None,
+    min_activations: MinActivations = None,
     input_size: InputSize = None,
     target: TargetFile = None,
     allow_slow: AllowSlow = False,
@@ -85,7 +113,18 @@ def check(
     from nas_face.search import Budget
     from nas_face.space.check import check as check_space
 
-    budget = _budget(max_madds, max_flops, max_params, max_size_bytes, max_peak_activations)
+    budget = _budget(
+        max_madds=max_madds,
+        min_madds=min_madds,
+        max_flops=max_flops,
+        min_flops=min_flops,
+        max_params=max_params,
+        min_params=min_params,
+        max_size=max_size,
+        min_size=min_size,
+        max_activations=max_activations,
+        min_activations=min_activations,
+    )
     opened = _open(space, input_size, target, allow_slow=allow_slow)
     found = check_space(opened, None if budget == Budget() else budget.excess, seed=seed)
     if as_json:
@@ -115,20 +154,30 @@ def check(
         raise typer.Exit(1)
 
 
-def _open(
-    name: str, input_size: str | None, target: str | None, *, allow_slow: bool
-) -> "SearchSpace":
-    """The space of a file, at another input size and for a target where asked."""
+def named_space(name: str) -> "SearchSpace":
+    """The space of a file, or one of those that come with nas-face.
+
+    Raises:
+        SpaceError: there is none, or it breaks a rule.
+    """
     from nas_face.shipped import find_file
     from nas_face.space import load_space
-    from nas_face.space.filtering import filtered
-    from nas_face.study.networks import image_size
-    from nas_face.study.targets import find_target
 
     path = find_file(name) or find_file(f"search_spaces/{name}.yaml")
     if path is None:
         raise SpaceError(f"{name}: no such file of a search space")
-    space = load_space(path)
+    return load_space(path)
+
+
+def _open(
+    name: str, input_size: str | None, target: str | None, *, allow_slow: bool
+) -> "SearchSpace":
+    """The space of a file, at another input size and for a target where asked."""
+    from nas_face.space.filtering import filtered
+    from nas_face.study.networks import image_size
+    from nas_face.study.targets import find_target
+
+    space = named_space(name)
     if input_size is not None:
         space = space.with_input_size(*image_size(input_size))
     if target is None:
@@ -138,29 +187,11 @@ def _open(
     return filtered(space, find_target(target), allow_slow=allow_slow)
 
 
-def _budget(
-    max_madds: str | None,
-    max_flops: str | None,
-    max_params: str | None,
-    max_size_bytes: str | None,
-    max_peak_activations: str | None,
-) -> "Budget":
-    from nas_face.search import Budget, parse_quantity
+def _budget(**options: Limit) -> "Budget":
+    from nas_face.search import Budget
 
-    def number(text: str | None, option: str) -> int | None:
-        return None if text is None else parse_quantity(text, where=option)
-
-    madds, flops = number(max_madds, "--max-madds"), number(max_flops, "--max-flops")
-    if flops is not None:
-        if madds is not None:
-            raise ConfigError("--max-flops and --max-madds are one budget: give one of them")
-        madds = flops // 2
-    return Budget(
-        max_madds=madds,
-        max_params=number(max_params, "--max-params"),
-        max_size_bytes=number(max_size_bytes, "--max-size-bytes"),
-        max_peak_activations=number(max_peak_activations, "--max-peak-activations"),
-    )
+    found: dict[str, Any] = limits(**options)
+    return Budget(**found)
 
 
 def _print_overview(space: "SearchSpace", found: "Overview", budget: "Budget") -> None:

@@ -66,7 +66,7 @@ class Constraint:
     because: str
     paths: tuple[str, ...]
     tree: ast.expr = field(repr=False, compare=False)
-    names: "Mapping[str, _Path | _Word]" = field(repr=False, compare=False)
+    names: "Mapping[str, ChoiceName | Word]" = field(repr=False, compare=False)
 
     def holds(self, choices: Mapping[str, Label]) -> bool:
         """Whether a design obeys; it does where a choice that is mentioned is not active."""
@@ -89,13 +89,17 @@ class Constraint:
 
 @final
 @dataclass(frozen=True, slots=True)
-class _Path:
+class ChoiceName:
+    """A name in a rule that stands for a choice."""
+
     path: str
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class _Word:
+class Word:
+    """A name in a rule that stands for itself: a label that is a word."""
+
     word: Label
 
 
@@ -146,7 +150,7 @@ class _Reader:
         self._where = where
         self._choices = choices
         self._fixed = fixed
-        self._names: dict[str, _Path | _Word] = {}
+        self._names: dict[str, ChoiceName | Word] = {}
 
     def read(self, because: str) -> Constraint:
         """The constraint."""
@@ -156,7 +160,7 @@ class _Reader:
         if self._kinds(tree) != {TRUTH}:
             self._refuse("is neither true nor false; write a comparison")
         paths = dict.fromkeys(
-            stands.path for stands in self._names.values() if isinstance(stands, _Path)
+            stands.path for stands in self._names.values() if isinstance(stands, ChoiceName)
         )
         if not paths:
             self._refuse("mentions no choice")
@@ -192,14 +196,14 @@ class _Reader:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             self._refuse("cannot be read as a comparison of choices")
 
-    def _meaning(self, text: str) -> "_Path | _Word":
+    def _meaning(self, text: str) -> "ChoiceName | Word":
         if text[0] in "\"'":
-            return _Word(text[1:-1])
+            return Word(text[1:-1])
         if text in self._choices:
-            return _Path(text)
+            return ChoiceName(text)
         labels = {label for choice in self._choices.values() for label in choice.labels}
         if text in labels:
-            return _Word(text)
+            return Word(text)
         if text in self._fixed:
             there = self._fixed[text]
             if isinstance(there, Reference):
@@ -270,7 +274,7 @@ class _Reader:
                 f"compares {self._text(left)} with {self._text(right)}, which are never alike"
             )
         for one, other in ((left, right), (right, left)):
-            if not isinstance(one, ast.Name) or isinstance(self._names[one.id], _Word):
+            if not isinstance(one, ast.Name) or isinstance(self._names[one.id], Word):
                 continue
             labels = self._labels(one)
             wanted = [each for each in self._labels(other) if each is not ...]
@@ -289,7 +293,7 @@ class _Reader:
                 return (-value,)
             case ast.Name():
                 stands = self._names[node.id]
-                if isinstance(stands, _Word):
+                if isinstance(stands, Word):
                     return (stands.word,)
                 return self._choices[stands.path].labels
         return ()
@@ -302,7 +306,7 @@ class _Reader:
         match node:
             case ast.Name():
                 stands = self._names[node.id]
-                return stands.path if isinstance(stands, _Path) else repr(stands.word)
+                return stands.path if isinstance(stands, ChoiceName) else repr(stands.word)
             case ast.Constant():
                 return shown(node.value)
         return "a part of it"
@@ -327,7 +331,7 @@ def _kind(label: object) -> str:
 
 
 def _value(
-    node: ast.expr, names: "Mapping[str, _Path | _Word]", choices: Mapping[str, Label]
+    node: ast.expr, names: "Mapping[str, ChoiceName | Word]", choices: Mapping[str, Label]
 ) -> Any:
     """Value of a part of a line whose choices are all active."""
 
@@ -337,7 +341,7 @@ def _value(
     match node:
         case ast.Name():
             stands = names[node.id]
-            return choices[stands.path] if isinstance(stands, _Path) else stands.word
+            return choices[stands.path] if isinstance(stands, ChoiceName) else stands.word
         case ast.Constant():
             return node.value
         case ast.BoolOp(op=ast.And()):
@@ -358,7 +362,7 @@ def _value(
                 if isinstance(op, ast.In | ast.NotIn) and isinstance(
                     comparator, ast.Tuple | ast.List | ast.Set
                 ):
-                    found = any(_alike(left, of(each)) for each in comparator.elts)
+                    found = any(alike(left, of(each)) for each in comparator.elts)
                     if found != isinstance(op, ast.In):
                         return False
                     continue
@@ -372,10 +376,10 @@ def _value(
 
 def _compare(op: ast.cmpop, left: Any, right: Any) -> bool:
     if isinstance(op, ast.Eq | ast.NotEq):
-        return _alike(left, right) == isinstance(op, ast.Eq)
+        return alike(left, right) == isinstance(op, ast.Eq)
     return ORDER[type(op)](left, right)
 
 
-def _alike(left: Any, right: Any) -> bool:
+def alike(left: Any, right: Any) -> bool:
     """Equality in which `true` is not 1."""
     return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
