@@ -169,6 +169,7 @@ def measure(
             on_epoch=at_rung,
             checkpoint=checkpoint,
         )
+        checkpoint.unlink(missing_ok=True)
         row.update(figures)
     except NasFaceError as failure:
         row["failure"] = str(failure)

@@ -7,12 +7,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_face.cli.budget import (
+    Limit,
+    MaxActivations,
+    MaxFlops,
+    MaxLatency,
+    MaxMadds,
+    MaxParams,
+    MaxSize,
+    MinActivations,
+    MinFlops,
+    MinLatency,
+    MinMadds,
+    MinParams,
+    MinSize,
+    limits,
+)
 from nas_face.cli.console import JsonFlag, console, print_json, program, results
 from nas_face.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.table import Table
 
     from nas_face.study.report import Front
     from nas_face.study.run import Run
@@ -24,11 +40,24 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a 
 
 def search(
     study: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="Study file.")],
-    max_madds: Annotated[str | None, typer.Option(help="Budget, such as 150M.")] = None,
-    max_flops: Annotated[str | None, typer.Option(help="Budget; 2 x multiply-adds.")] = None,
-    max_params: Annotated[str | None, typer.Option(help="Budget, such as 1M.")] = None,
+    max_madds: MaxMadds = None,
+    min_madds: MinMadds = None,
+    max_flops: MaxFlops = None,
+    min_flops: MinFlops = None,
+    max_params: MaxParams = None,
+    min_params: MinParams = None,
+    max_size: MaxSize = None,
+    min_size: MinSize = None,
+    max_activations: MaxActivations = None,
+    min_activations: MinActivations = None,
+    max_latency: MaxLatency = None,
+    min_latency: MinLatency = None,
     trials: Annotated[int | None, typer.Option(help="Candidates in all.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
+    start_with: Annotated[
+        list[str] | None,
+        typer.Option(help="Network, spec file or run to propose first; may be repeated."),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="Folder with one folder for each identity.")
     ] = None,
@@ -42,8 +71,23 @@ def search(
         bool, typer.Option("--allow-slow", help="Propose what the target runs poorly.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME if not given.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this computer.")] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Database of the trials, for workers on several computers, such as "
+            "postgresql+psycopg://user@host/database; a file in the run folder if not given.",
+        ),
+    ] = None,
+    grace: Annotated[
+        float,
+        typer.Option(
+            min=1, help="Seconds of silence after which a worker elsewhere counts as dead."
+        ),
+    ] = 180,
 ) -> None:
-    """Search a space under a budget; run again, it goes on where it stopped."""
+    """Search a space under a budget; run again, it goes on where it stopped, or joins in."""
     from nas_face.shipped import find_file
 
     path = find_file(study)
@@ -56,23 +100,38 @@ def search(
     overrides: dict[str, Any] = {
         "trials": trials,
         "seed": seed,
+        "start_with": start_with or None,
         "data.source": data,
         "data.exclude": exclude,
         "target": target,
         "allow_slow": allow_slow or None,
-        **_budget(max_madds, max_flops, max_params),
+        **_budget(
+            max_madds=max_madds,
+            min_madds=min_madds,
+            max_flops=max_flops,
+            min_flops=min_flops,
+            max_params=max_params,
+            min_params=min_params,
+            max_size=max_size,
+            min_size=min_size,
+            max_activations=max_activations,
+            min_activations=min_activations,
+            max_latency=max_latency,
+            min_latency=min_latency,
+        ),
     }
     given = {key: value for key, value in overrides.items() if value is not None}
     config = load_study(path, given)
     terminal = console()
     aim = "" if config.target is None else f", target {config.target}"
     terminal.print(f"study {config.name}: space {config.space}, budget {config.budget}{aim}")
-    run = Run.start(out or Path("runs") / config.name, config)
-    with run.locked():
-        _print_survey(terminal, run)
-        _search(terminal, run)
+    run = Run.start(out or Path("runs") / config.name, config, storage)
+    for line in run.survey().lines():
+        terminal.print(line)
+    _search(terminal, run, workers, grace)
     front = front_of(run)
-    files = write_report(run, front)
+    with run.locked():
+        files = write_report(run, front)
     _print_front(front)
     terminal.print("written: " + ", ".join(map(str, files)))
     if front.knee is not None:
@@ -86,8 +145,8 @@ def pareto(
     csv: Annotated[Path | None, typer.Option(help="Write all trials as CSV.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the picture: PNG, SVG, PDF.")] = None,
 ) -> None:
-    """Show the Pareto front of a run: table, JSON, CSV or picture."""
-    from nas_face.study.report import front_of, plot_front
+    """Show the Pareto front of a run and what it cost: table, JSON, CSV or picture."""
+    from nas_face.study.report import front_of, plot_front, rung_report, search_cost, side_tables
     from nas_face.study.run import Run
 
     opened = Run.open(run)
@@ -99,10 +158,25 @@ def pareto(
         plot_front(front, plot, title=f"{opened.config.name} under {opened.config.budget}")
     if as_json:
         records = json.loads(front.members.to_json(orient="records"))
-        objectives = {each.name: each.direction for each in front.objectives}
-        print_json({"objectives": objectives, "front": records, "trials": front.n_trials})
+        rungs = rung_report(opened)
+        print_json(
+            {
+                "objectives": {each.name: each.direction for each in front.objectives},
+                "front": records,
+                "hypervolume": {
+                    "share": front.hypervolume,
+                    "reference": front.reference,
+                    "ideal": front.ideal,
+                },
+                "trials": front.n_trials,
+                "rungs": None if rungs is None else rungs.to_data(),
+                "cost": search_cost(opened).to_data(),
+            }
+        )
     else:
         _print_front(front)
+        for table in side_tables(opened):
+            _print_table(table)
 
 
 def dashboard(
@@ -124,32 +198,15 @@ def dashboard(
     run_server(opened.storage_url, host="127.0.0.1", port=port)
 
 
-def _budget(
-    max_madds: str | None, max_flops: str | None, max_params: str | None
-) -> dict[str, int | None]:
+def _budget(**options: Limit) -> dict[str, float]:
     """Limits of the command line, by their keys in a study."""
-    from nas_face.search import parse_quantity
-
-    def number(text: str | None, where: str) -> int | None:
-        return None if text is None else parse_quantity(text, where=where)
-
-    madds, flops = number(max_madds, "--max-madds"), number(max_flops, "--max-flops")
-    if flops is not None:
-        if madds is not None:
-            raise ConfigError("--max-flops and --max-madds are one budget: give one of them")
-        madds = flops // 2
-    return {"budget.max_madds": madds, "budget.max_params": number(max_params, "--max-params")}
+    return {f"budget.{wall}": limit for wall, limit in limits(**options).items()}
 
 
-def _search(terminal: "Console", run: "Run") -> None:
-    """The search itself, behind a progress bar."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+def _search(terminal: "Console", run: "Run", n_workers: int, grace_s: float) -> None:
+    """The search itself, behind progress bars."""
+    from nas_face.cli.progress import crowding, search_display, sigterm_as_ctrl_c
+    from nas_face.study.supervisor import search_in_parallel
 
     faces = run.faces()
     split = faces.split
@@ -161,45 +218,31 @@ def _search(terminal: "Console", run: "Run") -> None:
         f"{split.search.n_identities} to search by ({len(faces.search_pairs)} pairs), "
         f"{split.test.n_identities} to report on ({len(faces.test_pairs)} pairs){skipped}"
     )
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=terminal) as progress:
-        task = progress.add_task("trials", total=run.config.trials, note="")
-        progress.update(task, completed=run.n_ended())
-        run.search(
-            faces,
-            on_epoch=lambda report: progress.update(
-                task, note=f"epoch {report.epoch}/{report.n_epochs} loss {report.loss:.2f}"
-            ),
-            on_trial=lambda trial: _trial_ended(progress, task, run, trial),
-        )
-        progress.update(task, note="")
-
-
-def _trial_ended(progress: "Progress", task: "TaskID", run: "Run", trial: Any) -> None:
-    from nas_face.study.tables import trial_line
-
-    progress.console.print(trial_line(trial, run.config.objectives))
-    progress.update(task, completed=run.n_ended())
-
-
-def _print_survey(terminal: "Console", run: "Run") -> None:
-    survey = run.survey()
-    smallest = survey.smallest.spec.cost().madds
-    median, largest = (survey.quantile(lambda c: c.madds, share) for share in (0.5, 1.0))
-    terminal.print(
-        f"space {run.space.name}: {run.space.size:.2g} designs of {smallest / 1e6:,.1f}M to "
-        f"{largest / 1e6:,.0f}M MAdds (median {median / 1e6:,.0f}M); "
-        f"{survey.share_fitting:.1%} of {len(survey.costs)} drawn evenly fit the budget"
-    )
+    crowded = crowding(n_workers, run.config.threads)
+    if crowded is not None:
+        terminal.print(crowded)
+    with sigterm_as_ctrl_c(), search_display(terminal, run, n_workers) as display:
+        if n_workers > 1:
+            search_in_parallel(run, n_workers, display, grace_s=grace_s)
+        else:
+            run.search(
+                faces,
+                on_epoch=lambda report: display.epoch(1, report),
+                on_trial=lambda trial: display.trial(1, trial),
+                on_wait=lambda n_busy: display.waits(1, n_busy),
+                grace_s=grace_s,
+            )
 
 
 def _print_front(front: "Front") -> None:
     from nas_face.study.tables import front_table
 
-    results().print(front_table(front))
+    _print_table(front_table(front))
+
+
+def _print_table(table: "Table") -> None:
+    """A table with its caption below, as wide as the terminal and not only as the table."""
+    caption, table.caption = table.caption, None
+    results().print(table)
+    if caption is not None:
+        results().print(caption)

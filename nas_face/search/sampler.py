@@ -1,54 +1,36 @@
 """A sampler that proposes only new designs within the budget, on top of any of Optuna's."""
 
+import contextlib
 import itertools
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_face.errors import ArchError, SpaceError
+from nas_face.errors import ArchError
 from nas_face.search.budget import Budget
+from nas_face.search.designs import SpaceDesigns, SpaceExhausted
 from nas_face.search.record import ARCH_ID
-from nas_face.space import Choice, Design, Label, Screener, SearchSpace
-
-SamplerName = Literal["nsga2", "nsga3", "tpe", "random"]
+from nas_face.search.seeding import first_unseen
+from nas_face.space import Choice, Design, Label, Screened, Screener, SearchSpace, screener_of
 
 N_STARTUP = 12
 N_SCREENED = 500
 N_SPREAD = 48
-N_SMALLER = 150
+N_DESCENTS = 12
+N_SMALLER = 100
 N_PROPOSALS = 16
 N_REPAIRS = 400
+ALIKE = 0.04
+"""Share of the range of log multiply-adds within which a first design is drawn by the seed."""
 
-
-class SpaceExhausted(SpaceError):
-    """No design is left that fits the budget and was not tried before."""
-
-
-def inner_sampler(name: SamplerName, seed: int) -> BaseSampler:
-    """One of Optuna's samplers, set up for a few dozen to a few hundred trials.
-
-    Args:
-        name: which.
-        seed: of its draws.
-    """
-    makers: dict[SamplerName, Callable[[], BaseSampler]] = {
-        "nsga2": lambda: NSGAIISampler(population_size=N_STARTUP, seed=seed),
-        "nsga3": lambda: NSGAIIISampler(population_size=N_STARTUP, seed=seed),
-        "tpe": lambda: TPESampler(n_startup_trials=N_STARTUP, seed=seed),
-        "random": lambda: RandomSampler(seed=seed),
-    }
-    with warnings.catch_warnings():
-        # NSGA-III's interface may change, says Optuna; a change would show in our tests.
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return makers[name]()
+MAX_ENUMERATED = 20_000
+N_CACHED = 4
 
 
 class BudgetedSampler(BaseSampler):
@@ -56,17 +38,20 @@ class BudgetedSampler(BaseSampler):
 
     The first designs are spread evenly over the logarithm of multiply-adds, from the smallest of
     many that were screened up to the wall: drawn evenly over the choices, most would crowd below
-    it. After that the inner sampler proposes; a design over the budget is walked down by single
-    changes that bring it closer, and a design that the study has seen is changed until it is new.
-    Both cost microseconds to milliseconds, against the seconds to hours of a training. Trials must
+    it. After that the inner sampler proposes. What it proposes against the rules of the space is
+    changed in as few choices as make it legal; a design outside the budget is walked inside by
+    single changes that bring it closer, and one that the study has seen is changed until it is
+    new. All that costs a few milliseconds, against the seconds to hours of a training. Trials must
     carry their architecture's identity in the user attribute `arch_id`.
 
     Args:
         space: the space.
-        budget: the walls.
+        budget: the walls; latency, which has to be measured, is not looked at.
         inner: any of Optuna's samplers, multi-objective where the study is.
         seed: of the repairs and of the first designs.
         n_startup: how many designs are spread before the inner sampler is asked.
+        start: labels of designs that come before all others; those outside the budget are passed
+            over.
     """
 
     def __init__(
@@ -77,24 +62,22 @@ class BudgetedSampler(BaseSampler):
         seed: int,
         *,
         n_startup: int = N_STARTUP,
+        start: Sequence[Mapping[str, Label]] = (),
     ) -> None:
         self._space = space
         self._budget = budget
         self._inner = inner
         self._n_startup = n_startup
-        self._seed = seed
+        self._start = tuple(start)
         self._rng = np.random.default_rng(seed)
-        self._first: list[tuple[float, Mapping[str, Label]]] | None = None
-        self._distributions: dict[str, BaseDistribution] = {
-            path: CategoricalDistribution(choice.labels)
-            for path, choice in space.choices().items()
-        }
+        self._designs = SpaceDesigns(space, budget)
+        self._screener = screener_of(space)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """All choices of the space, the conditional ones included."""
-        return self._distributions
+        return self._designs.distributions
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -109,25 +92,20 @@ class BudgetedSampler(BaseSampler):
             for past in study.get_trials(deepcopy=False)
             if ARCH_ID in past.user_attrs and past.number != trial.number
         }
-        if len(seen) < self._n_startup:
-            spread = self._spread(seen)
-            if spread is not None:
-                return dict(spread.choices)
-        proposals = [
-            lambda: self._space.propose(self._ask_inner(study, trial)) for _ in range(N_PROPOSALS)
-        ]
-        proposals += [lambda: self._space.sample(self._rng)] * N_PROPOSALS
-        for propose in proposals:
-            try:
-                design = self._repair(propose(), seen, self._rng)
-            except ArchError:
-                continue
-            if design is not None:
-                return dict(design.choices)
-        raise SpaceExhausted(
-            f"{self._space.name}: no design is left that fits {self._budget} and was not tried "
-            f"({len(seen)} were); widen the space or the budget"
-        )
+        design = first_unseen(self._start, self._fitting, seen)
+        if design is None and len(seen) < self._n_startup:
+            design = self._spread(seen)
+        if design is not None and isinstance(self._inner, BaseGASampler):
+            # It counts its generations in the trials; ours are to be parents as well.
+            self._inner.get_trial_generation(study, trial)
+        if design is None:
+            design = self._proposed(study, trial, seen)
+        if design is None:
+            raise SpaceExhausted(
+                f"{self._space.name}: no design is left that fits {self._budget} and was not "
+                f"tried ({len(seen)} were); widen the space or the budget"
+            )
+        return dict(design.choices)
 
     def sample_independent(
         self,
@@ -154,83 +132,159 @@ class BudgetedSampler(BaseSampler):
         self._inner.reseed_rng()
         self._rng = np.random.default_rng()
 
+    def _fitting(self, labels: Mapping[str, Label]) -> Design | None:
+        """The design of some labels, if it is one and fits."""
+        try:
+            design = self._space.design(labels)
+        except (ArchError, KeyError):
+            return None
+        return design if self._budget.fits(design.spec.cost()) else None
+
     def _spread(self, seen: set[str]) -> Design | None:
         """A new design near this turn's multiply-adds, or none if nothing that was drawn fits."""
-        if self._first is None:
-            self._first = self._screened()
-        if not self._first:
+        pool = spread_pool(self._space, self._budget)
+        if not pool:
             return None
-        logs = [log for log, _ in self._first]
-        low, high = min(logs), max(logs)
+        low, high = pool[0][0], pool[-1][0]
         wanted = low + _van_der_corput(len(seen) + 1) * (high - low)
-        for _, choices in sorted(self._first, key=lambda each: abs(each[0] - wanted)):
+        near = sorted(pool, key=lambda each: abs(each[0] - wanted))
+        n_alike = sum(abs(each[0] - wanted) < (high - low) * ALIKE for each in near)
+        first = [near[at] for at in self._rng.permutation(n_alike)]
+        for _, choices in [*first, *near[n_alike:]]:
             design = self._space.design(choices)
             if design.spec.arch_id not in seen:
                 return design
         return None
 
-    def _screened(self) -> list[tuple[float, Mapping[str, Label]]]:
-        """Log multiply-adds and choices of designs that fit: those of many drawn evenly, or where
-        few fit, those that come closest, changed until they do; and smaller ones still."""
-        drawn = list(itertools.islice(Screener(self._space).draws(self._seed), N_SCREENED))
-        drawn.sort(key=lambda each: self._budget.excess(each.cost))
-        found: list[tuple[float, Mapping[str, Label]]] = []
-        rng = np.random.default_rng(self._seed)
-        for each in drawn:
-            if self._budget.fits(each.cost):
-                found.append((math.log(each.madds), each.choices))
-            elif len(found) < N_SPREAD:
-                near = self._space.design(each.choices)
-                repaired = self._repair(near, set(), rng)
-                if repaired is None:
-                    break
-                found.append((_log_madds(repaired), repaired.choices))
-        return [*found, *self._smaller(found, rng)]
+    def _proposed(self, study: Study, trial: FrozenTrial, seen: set[str]) -> Design | None:
+        """What the inner sampler proposes, or else a draw, made legal, fitting and new."""
+        for _ in range(N_PROPOSALS):
+            design = self._repaired(self._ask_inner(study, trial), seen)
+            if design is not None:
+                return design
+        seed = int(self._rng.integers(2**31))
+        for candidate in itertools.islice(self._designs.draws(seed), N_PROPOSALS):
+            design = self._repaired(candidate.params, seen)
+            if design is not None:
+                return design
+        for candidate in self._designs.everything(MAX_ENUMERATED) or ():
+            if self._designs.identity(candidate) not in seen:
+                return self._space.design(candidate.params)
+        return None
 
-    def _smaller(
-        self, found: list[tuple[float, Mapping[str, Label]]], rng: np.random.Generator
-    ) -> Iterator[tuple[float, Mapping[str, Label]]]:
-        """Ever smaller designs from the smallest one found: few draws are near the low end."""
-        if not found:
-            return
-        least, choices = min(found, key=lambda each: each[0])
-        best = self._space.design(choices)
-        for _ in range(N_SMALLER):
-            other = self._space.mutate(best, rng)
-            if _log_madds(other) < least and self._budget.fits(other.spec.cost()):
-                best, least = other, _log_madds(other)
-                yield least, best.choices
-
-    def _ask_inner(self, study: Study, trial: FrozenTrial) -> Callable[[str, Choice], Label]:
+    def _ask_inner(self, study: Study, trial: FrozenTrial) -> dict[str, Label]:
+        """Labels of all choices that are active under what the inner sampler proposes, whether
+        they are legal together or not."""
         relative_space = self._inner.infer_relative_search_space(study, trial)
-        relative = self._inner.sample_relative(study, trial, relative_space)
+        relative: dict[str, Any] = {}
+        with contextlib.suppress(SpaceExhausted):  # a grid can end where repairs still find more
+            relative = self._inner.sample_relative(study, trial, relative_space)
+        labels: dict[str, Label] = {}
 
         def pick(path: str, choice: Choice) -> Label:
             if path in relative and relative[path] in choice.options:
-                label: Label = relative[path]
+                labels[path] = relative[path]
             else:
-                label = self._inner.sample_independent(
-                    study, trial, path, self._distributions[path]
+                labels[path] = self._inner.sample_independent(
+                    study, trial, path, self._designs.distributions[path]
                 )
-            return label
+            return labels[path]
 
-        return pick
+        with contextlib.suppress(ArchError):
+            self._space.propose(pick)
+        return labels
 
-    def _repair(self, design: Design, seen: set[str], rng: np.random.Generator) -> Design | None:
+    def _repaired(self, labels: Mapping[str, Label], seen: set[str]) -> Design | None:
         """The nearest new design within the budget that single changes find, or none."""
-        excess = self._budget.excess(design.spec.cost())
-        for _ in range(N_REPAIRS):
-            if excess == 0.0 and design.spec.arch_id not in seen:
-                return design
-            other = self._space.mutate(design, rng)
-            other_excess = self._budget.excess(other.spec.cost())
-            if other_excess < excess or other_excess == 0.0:
-                design, excess = other, other_excess
-        return None
+        here = self._screener.screened(labels) or self._screener.mutated(labels, self._rng)
+        if here is None:
+            return None
+        found = walked_inside(
+            self._screener,
+            self._budget,
+            here,
+            self._rng,
+            lambda other: other.spec.arch_id not in seen,
+        )
+        return None if found is None else self._space.design(found.choices)
 
 
-def _log_madds(design: Design) -> float:
-    return math.log(design.spec.cost().madds)
+Spread = list[tuple[float, dict[str, Label]]]
+"""Log multiply-adds with the labels of a design."""
+
+_POOLS: dict[tuple[int, Budget], tuple[SearchSpace, Spread]] = {}
+
+
+def spread_pool(space: SearchSpace, budget: Budget) -> Spread:
+    """Designs that fit, from small to large: those of many drawn evenly, or where few fit, those
+    that come closest, changed until they do; and ever smaller ones from the smallest of them,
+    since few draws are near the low end. Made once in a process.
+
+    Args:
+        space: the space.
+        budget: the walls.
+    """
+    key = (id(space), budget)
+    if key not in _POOLS:
+        found = [(math.log(each.madds), each.choices) for each in _pool(space, budget)]
+        found.sort(key=lambda each: each[0])
+        while len(_POOLS) >= N_CACHED:
+            del _POOLS[next(iter(_POOLS))]
+        _POOLS[key] = (space, found)  # holding the space, so that its id stays its own
+    return _POOLS[key][1]
+
+
+def _pool(space: SearchSpace, budget: Budget) -> list[Screened]:
+    screener = screener_of(space)
+    rng = np.random.default_rng(0)
+    drawn = sorted(
+        itertools.islice(screener.draws(0), N_SCREENED), key=lambda each: budget.excess(each.cost)
+    )
+    found = [each for each in drawn if budget.fits(each.cost)]
+    for outside in drawn[len(found) :]:
+        if len(found) >= N_SPREAD:
+            break
+        inside = walked_inside(screener, budget, outside, rng)
+        if inside is None:
+            break
+        found.append(inside)
+    for start in sorted(found, key=lambda each: each.madds)[:N_DESCENTS]:
+        least = start
+        for _ in range(N_SMALLER):
+            other = screener.mutated(least.choices, rng)
+            if other is not None and other.madds < least.madds and budget.fits(other.cost):
+                least = other
+                found.append(other)
+    return found
+
+
+def walked_inside(
+    screener: Screener,
+    budget: Budget,
+    here: Screened,
+    rng: np.random.Generator,
+    is_new: Callable[[Screened], bool] = lambda here: True,
+) -> Screened | None:
+    """The nearest design within the budget that single changes find, or none.
+
+    Args:
+        screener: of the space.
+        budget: the walls.
+        here: where the walk begins.
+        rng: of the changes.
+        is_new: asked about designs within the budget; the walk goes on where it says no.
+    """
+    excess = budget.excess(here.cost)
+    for _ in range(N_REPAIRS):
+        if excess == 0.0 and is_new(here):
+            return here
+        other = screener.mutated(here.choices, rng)
+        if other is None:
+            return None
+        other_excess = budget.excess(other.cost)
+        if other_excess < excess or other_excess == 0.0:
+            here, excess = other, other_excess
+    return None
 
 
 def _van_der_corput(turn: int) -> float:

@@ -2,7 +2,7 @@
 
 from nas_face.space.loader import load_space, read_yaml
 from nas_face.space.locate import locate
-from nas_face.space.screening import Screened, Screener
+from nas_face.space.screening import Screened, Screener, screener_of
 from nas_face.space.space import Design, SearchSpace
 from nas_face.space.template import Choice, Label, Pick
 
@@ -17,4 +17,5 @@ __all__ = [
     "load_space",
     "locate",
     "read_yaml",
+    "screener_of",
 ]

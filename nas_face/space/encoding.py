@@ -13,49 +13,96 @@ A choice of a single option says nothing but whether it is active.
 
 import math
 from collections.abc import Mapping
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_face.space.template import Choice, Label, Template, choices_in, needs
 
+MAX_ENCODERS = 16
 
-def encode(
-    template: Template, shared: Mapping[str, Template], choices: Mapping[str, Label]
-) -> NDArray[np.float32]:
-    """Vector of a design.
+
+@final
+class Encoder:
+    """Makes vectors of the designs of one space.
 
     Args:
         template: of the space.
         shared: of the space.
-        choices: of the design.
 
-    Returns:
-        `(n,)`, each number from 0 to 1.
+    Attributes:
+        names: what each column stands for.
     """
-    columns: list[float] = []
-    for path, choice, conditional in _knobs(template, shared):
-        active = path in choices
-        if choice.ordered:
-            scale = _scale(choice)
-            columns += [float(active)] if conditional else []
-            if len(choice.labels) > 1:
-                columns.append(scale[choices[path]] if active else 0.0)
-        elif len(choice.labels) > 1 or conditional:
-            columns += [float(active and choices[path] == label) for label in choice.labels]
-    return np.array(columns, dtype=np.float32)
+
+    def __init__(self, template: Template, shared: Mapping[str, Template]) -> None:
+        names: list[str] = []
+        self._columns: dict[str, dict[Label, tuple[tuple[int, float], ...]]] = {}
+        for path, choice, conditional in _knobs(template, shared):
+            columns: dict[Label, tuple[tuple[int, float], ...]]
+            columns = {label: () for label in choice.labels}
+            if choice.ordered:
+                if conditional:
+                    columns = {label: ((len(names), 1.0),) for label in choice.labels}
+                    names.append(f"{path}:active")
+                if len(choice.labels) > 1:
+                    scale = _scale(choice)
+                    columns = {
+                        label: (*before, (len(names), scale[label]))
+                        for label, before in columns.items()
+                    }
+                    names.append(path)
+            elif len(choice.labels) > 1 or conditional:
+                columns = {
+                    label: ((len(names) + at, 1.0),) for at, label in enumerate(choice.labels)
+                }
+                names += [f"{path}={label}" for label in choice.labels]
+            self._columns[path] = columns
+        self.names = tuple(names)
+
+    def encode(self, choices: Mapping[str, Label]) -> NDArray[np.float32]:
+        """Vector of a design.
+
+        Args:
+            choices: of the design; those of another space do no harm.
+
+        Returns:
+            `(n,)`, each number from 0 to 1.
+
+        Raises:
+            KeyError: a label is not an option.
+        """
+        found = np.zeros(len(self.names), dtype=np.float32)
+        for path, label in choices.items():
+            for column, value in self._columns[path][label] if path in self._columns else ():
+                found[column] = value
+        return found
+
+
+def encoder_of(template: Template, shared: Mapping[str, Template]) -> Encoder:
+    """The encoder of a space, made once in a process for each template."""
+    key = (id(template), id(shared))
+    if key not in _ENCODERS:
+        if len(_ENCODERS) >= MAX_ENCODERS:
+            del _ENCODERS[next(iter(_ENCODERS))]
+        # What the key names is kept, so that nothing else can come to bear its identity.
+        _ENCODERS[key] = (Encoder(template, shared), template, shared)
+    return _ENCODERS[key][0]
+
+
+_ENCODERS: Final[dict[tuple[int, int], tuple[Encoder, Template, Mapping[str, Template]]]] = {}
+
+
+def encode(
+    template: Template, shared: Mapping[str, Template], choices: Mapping[str, Label]
+) -> NDArray[np.float32]:
+    """Vector of a design; see `Encoder.encode`."""
+    return encoder_of(template, shared).encode(choices)
 
 
 def encoding_names(template: Template, shared: Mapping[str, Template]) -> tuple[str, ...]:
     """What each column of `encode` stands for."""
-    names: list[str] = []
-    for path, choice, conditional in _knobs(template, shared):
-        if choice.ordered:
-            names += [f"{path}:active"] if conditional else []
-            names += [path] if len(choice.labels) > 1 else []
-        elif len(choice.labels) > 1 or conditional:
-            names += [f"{path}={label}" for label in choice.labels]
-    return tuple(names)
+    return encoder_of(template, shared).names
 
 
 def _knobs(template: Template, shared: Mapping[str, Template]) -> list[tuple[str, Choice, bool]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
 from nas_face.arch.blocks.parts import AbstractBlock
@@ -10,11 +11,26 @@ from nas_face.arch.spec import ArchSpec, measured
 from nas_face.errors import ArchError, SpaceError
 from nas_face.space.assemble import ATTENTION_RATIOS, share_of
 from nas_face.space.space import INPUT_SHAPE, Design, SearchSpace
-from nas_face.space.template import Choice, Label, Reference, Template, inside
+from nas_face.space.template import Choice, Label, Reference, Template, inside, shown
 
 Picks: TypeAlias = dict[str, Label]
 Placed: TypeAlias = tuple[AbstractBlock, Shape]
 """A block with the shape in front of it."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """What came of looking for an architecture in a space.
+
+    Attributes:
+        design: one that decodes to it, or none.
+        missed: where there is none: the furthest place at which space and architecture differ, as
+            a clause such as ``stages.2.out_channels offers 32, 64, not 128``.
+    """
+
+    design: Design | None
+    missed: str = ""
 
 
 def locate(space: SearchSpace, spec: ArchSpec) -> Design | None:
@@ -27,17 +43,30 @@ def locate(space: SearchSpace, spec: ArchSpec) -> Design | None:
         space: where to look.
         spec: what to look for.
     """
+    return located(space, spec).design
+
+
+def located(space: SearchSpace, spec: ArchSpec) -> Located:
+    """As `locate`, with the reason where the space lacks the architecture.
+
+    Args:
+        space: where to look.
+        spec: what to look for.
+    """
     template: dict[str, Template] = {INPUT_SHAPE: space.input_shape, **space.template}
-    for picks in _Matcher(space.shared).network(template, spec):
+    matcher = _Matcher(space.shared)
+    refused = ""
+    for picks in matcher.network(template, spec):
         try:
             design = space.propose(
                 lambda path, choice, picks=picks: picks.get(path, choice.labels[0])  # type: ignore[misc]
             )
-        except (ArchError, SpaceError):
+        except (ArchError, SpaceError) as failure:
+            refused = str(failure)
             continue
         if design.spec == spec:
-            return design
-    return None
+            return Located(design=design)
+    return Located(design=None, missed=refused or matcher.missed)
 
 
 @final
@@ -46,12 +75,15 @@ class _Matcher:
 
     def __init__(self, shared: Mapping[str, Template]) -> None:
         self._shared = shared
+        self._furthest: tuple[int, ...] = ()
+        self.missed = "nothing in it is like this"
 
     def network(self, template: Mapping[str, Template], spec: ArchSpec) -> Iterator[Picks]:
         spec_stem, spec_stages = _placed(spec)
         for start in self._value(template[INPUT_SHAPE], INPUT_SHAPE, spec.input_shape, {}):
             for _, stem, path, picks in self._options(template["stem"], "stem", start):
                 if not isinstance(stem, tuple) or len(stem) != len(spec_stem):
+                    self._miss(path, f"has another number of blocks than {len(spec_stem)}", picks)
                     continue
                 places = [(f"{path}.{at}", node) for at, node in enumerate(stem)]
                 for after_stem in self._blocks(places, spec_stem, picks):
@@ -66,6 +98,7 @@ class _Matcher:
     ) -> Iterator[Picks]:
         for _, stages, path, after in self._options(template["stages"], "stages", picks):
             if not isinstance(stages, tuple) or len(stages) != len(spec_stages):
+                self._miss(path, f"has another number of stages than {len(spec_stages)}", after)
                 continue
             places = [(f"{path}.{at}", node) for at, node in enumerate(stages)]
             for after_stages in self._stages(places, spec_stages, after):
@@ -159,7 +192,10 @@ class _Matcher:
         values = _fields_of(block)
         ratios = {name: ratio for name, ratio in block.RATIOS.items() if name in knobs}
         said = {*knobs, *given, *(ratio.field for ratio in ratios.values())}
-        if not _rest_is_default(block, said):
+        unsaid = _unsaid(block, said)
+        if unsaid:
+            path = next(iter(knobs.values()))[0].rpartition(".")[0]
+            self._miss(path, f"leaves no choice of {unsaid[0]}", picks)
             return
         plain = [
             (path, node, values.get(name, _MISSING))
@@ -184,6 +220,9 @@ class _Matcher:
             for _, value, _, after in self._options(node, path, picks):
                 if _is_share(value, base, ratio.multiple, values[ratio.field]):
                     yield from self._ratios(dict(others), knobs, values, x, after)
+                else:
+                    wanted = f"has none that gives {ratio.field} = {values[ratio.field]}"
+                    self._miss(path, wanted, after)
             return
         if "attention" not in knobs:
             yield picks
@@ -195,6 +234,8 @@ class _Matcher:
             if attention is None or not isinstance(template, dict):
                 if attention is template is None:
                     yield after
+                else:
+                    self._miss(path, f"has no {_word(attention)} here", after)
                 continue
             yield from self._attention(template, where, attention, values[acts_on], x, after)
 
@@ -210,7 +251,8 @@ class _Matcher:
         bases = dict(zip(ATTENTION_RATIOS, (width, x.channels), strict=True))
         ratio = next((word for word in ATTENTION_RATIOS if word in template), None)
         said = {*template, *(["channels"] if ratio else [])}
-        if not _rest_is_default(attention, said):
+        if _unsaid(attention, said):
+            self._miss(path, f"is not {_word(attention)}", picks)
             return
         values = _fields_of(attention)
         plain = [
@@ -230,8 +272,13 @@ class _Matcher:
 
     def _fields(self, template: Template, path: str, part: Any, picks: Picks) -> Iterator[Picks]:
         """A mapping against a dataclass, field by field."""
-        if isinstance(template, dict) and _rest_is_default(part, set(template)):
-            yield from self._mapping(template, path, _fields_of(part), picks, whole=True)
+        if not isinstance(template, dict):
+            return
+        unsaid = _unsaid(part, set(template))
+        if unsaid:
+            self._miss(path, f"leaves no choice of {unsaid[0]}", picks)
+            return
+        yield from self._mapping(template, path, _fields_of(part), picks, whole=True)
 
     def _mapping(
         self,
@@ -271,6 +318,22 @@ class _Matcher:
                     )
             elif found == value and isinstance(found, bool) == isinstance(value, bool):
                 yield after
+            elif value is _MISSING:
+                self._miss(path, "is nothing that the network's part has", picks)
+            else:
+                self._miss(path, f"{_offer(node, found)}, not {_word(value)}", picks)
+
+    def _miss(self, path: str, text: str, picks: Picks) -> None:
+        """Keep a difference if it lies as far in the network as any before."""
+        part, _, rest = path.partition(".")
+        order = (INPUT_SHAPE, "stem", "stages", "head")
+        at = order.index(part) if part in order else 0
+        index = rest.partition(".")[0]
+        place = int(index) if part == "stages" and index.isdecimal() else 0
+        # That a block is of another kind says least: some option of the choice is always so.
+        progress = (at, place, len(picks), not path.endswith(".kind"))
+        if progress >= self._furthest:
+            self._furthest, self.missed = progress, f"{path} {text}"
 
     def _options(
         self, node: Template, path: str, picks: Picks
@@ -301,12 +364,26 @@ def _fields_of(part: Any) -> dict[str, Any]:
     return values
 
 
-def _rest_is_default(part: Any, said: set[str]) -> bool:
-    return all(
-        getattr(part, field.name) == field.default
+def _unsaid(part: Any, said: set[str]) -> list[str]:
+    """Fields that are not at their default, though the template does not speak of them."""
+    return [
+        field.name
         for field in dataclasses.fields(part)
-        if field.name not in said and field.name != "kind"
-    )
+        if field.name not in said
+        and field.name != "kind"
+        and getattr(part, field.name) != field.default
+    ]
+
+
+def _offer(node: Template, found: Template) -> str:
+    if isinstance(node, Choice):
+        return "offers " + ", ".join(map(shown, node.labels))
+    return f"is {_word(found)}"
+
+
+def _word(value: Any) -> str:
+    """A value in a message: a part by its kind."""
+    return shown(getattr(value, "kind", value))
 
 
 def _is_share(value: Any, base: Any, multiple: Any, wanted: Any) -> bool:

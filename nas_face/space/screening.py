@@ -8,10 +8,10 @@ those of `ArchSpec.cost`, to the last digit.
 
 import functools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 
@@ -20,10 +20,15 @@ from nas_face.arch.spec import ArchSpec
 from nas_face.arch.tracing import Numbers
 from nas_face.errors import ArchError, SpaceError
 from nas_face.space.forms import FORMS, Forms, MustBePlain, Taken
-from nas_face.space.sites import Draw, Fields, Site
-from nas_face.space.space import INPUT_SHAPE, MAX_DRAWS, SearchSpace
+from nas_face.space.picks import another
+from nas_face.space.sites import Draw, Fields, Given, Site
+from nas_face.space.space import INPUT_SHAPE, MAX_DRAWS, N_CHANGES_AFTER, SearchSpace
 from nas_face.space.tables import Picks, Random, Table, variants, ways
-from nas_face.space.template import Label, Template
+from nas_face.space.template import Label, Template, resolve
+
+MAX_SCREENERS = 8
+MAX_MOVES = 1000
+"""Changes or mixtures that are tried for a legal one."""
 
 STAGE_NUMBERS = ("out_channels", "stride", "repeats")
 
@@ -77,13 +82,18 @@ class Screener:
     Args:
         space: the space.
 
+    Attributes:
+        n_screened: designs looked at so far, those that turned out not to be legal included.
+
     Raises:
         SpaceError: the template has a form that cannot be compiled; sample the space instead.
     """
 
     def __init__(self, space: SearchSpace) -> None:
+        self.n_screened = 0
         self._space = space
         self._forms = FORMS
+        self._choices = space.choices()
         self._compile()
 
     def _compile(self) -> None:
@@ -123,9 +133,108 @@ class Screener:
             n_drawn += 1
             yield screened
 
+    def screened(self, choices: Mapping[str, Label]) -> Screened | None:
+        """Costs of a design that is given by its labels, without building it.
+
+        Args:
+            choices: label of every active choice; more of them than are active do no harm.
+
+        Returns:
+            The design; none where the choices break a rule of the space or make no working
+            network (`SearchSpace.design` says why).
+
+        Raises:
+            KeyError: an active choice has no label.
+            SpaceError: a label is not an option.
+        """
+        try:
+            found = self._given(choices, lambda: None)
+        except KeyError:
+            self._check_labels(choices)
+            raise
+        if found is None:  # what comes after the part that fails was not looked at
+            self._check_labels(choices)
+        return found
+
+    def _check_labels(self, choices: Mapping[str, Label]) -> None:
+        resolve(self._space.template, "", lambda path, _: choices[path], self._space.shared)
+
+    def changed(
+        self, choices: Mapping[str, Label], labels: Mapping[str, Label]
+    ) -> Screened | None:
+        """A design with some labels changed; choices that become active take their first option.
+
+        Args:
+            choices: label of every active choice.
+            labels: the new ones; one that is no option is not taken.
+
+        Returns:
+            The design; none where it is not legal.
+        """
+        return self._given({**choices, **labels}, lambda: _first)
+
+    def mutated(self, choices: Mapping[str, Label], rng: np.random.Generator) -> Screened | None:
+        """A design with one active choice changed, drawn as `SearchSpace.mutate` draws it.
+
+        Args:
+            choices: label of every active choice, and of no other.
+            rng: source of numbers.
+
+        Returns:
+            The design; the one that is given, where its choices have a single option each; none
+            where none of many changes is legal.
+        """
+        paths = sorted(path for path in choices if len(self._choices[path].options) > 1)
+        if not paths:
+            return self.screened(choices)
+        for n_tries in range(MAX_MOVES):
+            changed = dict(choices)
+            for _ in range(1 + n_tries // N_CHANGES_AFTER):
+                path = paths[int(rng.integers(len(paths)))]
+                changed[path] = another(choices[path], self._choices[path], rng)
+            found = self._completed(changed, rng)
+            if found is not None:
+                return found
+        return None
+
+    def crossed(
+        self, a: Mapping[str, Label], b: Mapping[str, Label], rng: np.random.Generator
+    ) -> Screened | None:
+        """A child that takes every choice from one parent or the other, drawn as
+        `SearchSpace.crossover` draws it; none where none of many is legal."""
+        paths = list({**a, **b})
+        for _ in range(MAX_MOVES):
+            first, second = (a, b) if rng.random() < 0.5 else (b, a)
+            from_first = rng.random(len(paths)) < 0.5
+            mixed = {
+                path: first[path]
+                if path not in second or (path in first and here)
+                else second[path]
+                for path, here in zip(paths, from_first, strict=True)
+            }
+            found = self._completed(mixed, rng)
+            if found is not None:
+                return found
+        return None
+
+    def _completed(self, labels: Mapping[str, Label], rng: np.random.Generator) -> Screened | None:
+        """The design of some labels, others drawn evenly; none where it is not legal."""
+        seed = int(rng.integers(2**62))
+        return self._given(labels, lambda: random.Random(seed).random)
+
+    def _given(
+        self, labels: Mapping[str, Label], drawing: Callable[[], Random | None]
+    ) -> Screened | None:
+        while True:
+            try:
+                return self._attempt(Given(labels, drawing(), self._shared))
+            except MustBePlain as found:
+                self._forms.plain.add((found.cls, found.name))
+                self._compile()
+
     def _draw(self, rng: Random) -> Screened:
         for _ in range(MAX_DRAWS):
-            screened = self._attempt(rng)
+            screened = self._attempt(Draw(rng, self._shared))
             if screened is not None:
                 return screened
         # The slow path says what is wrong, in words of its own.
@@ -134,21 +243,21 @@ class Screener:
             f"{self._space.name}: hardly any design can be built; one is {design.choices}"
         )
 
-    def _attempt(self, rng: Random) -> Screened | None:
-        draw = Draw(rng, self._shared)
+    def _attempt(self, draw: Draw) -> Screened | None:
+        self.n_screened += 1
         total = _Total()
-        shape: tuple[int, int, int] = _taken(self._images, draw)
-        for place in _taken(self._stem, draw):
-            found = _cost_at(_taken(place, draw), draw, shape)
+        shape: tuple[int, int, int] = draw.take(self._images).part
+        for place in draw.take(self._stem).part:
+            found = _cost_at(draw.take(place).part, draw, shape)
             if isinstance(found, str):
                 return None
             shape = total.add(found)
-        for place in _taken(self._stages, draw):
-            behind = _taken(place, draw).run(draw, shape, total)
+        for place in draw.take(self._stages).part:
+            behind = draw.take(place).part.run(draw, shape, total)
             if behind is None:
                 return None
             shape = behind
-        found = _cost_at(_taken(self._head, draw), draw, shape)
+        found = _cost_at(draw.take(self._head).part, draw, shape)
         if isinstance(found, str):
             return None
         total.add(found)
@@ -173,6 +282,24 @@ class Screener:
             except (ArchError, SpaceError):
                 return False
         return True
+
+
+def screener_of(space: SearchSpace) -> Screener:
+    """The screener of a space, compiled once in a process; equal spaces share it."""
+    fields = (space.name, space.input_shape, space.template, space.shared, space.constraints)
+    key = repr((fields, sorted(space.avoided)))
+    screener = _SCREENERS.pop(key, None) or Screener(space)
+    _SCREENERS[key] = screener  # the latest one comes last
+    if len(_SCREENERS) > MAX_SCREENERS:
+        del _SCREENERS[next(iter(_SCREENERS))]
+    return screener
+
+
+_SCREENERS: Final[dict[str, Screener]] = {}
+
+
+def _first() -> float:
+    return 0.0
 
 
 class _Part(NamedTuple):
@@ -220,7 +347,7 @@ class _Stage:
         """Draw and cost the stage; the shape behind it, or none where it cannot stand there."""
         numbers = self._numbers.take(draw)
         out_channels, stride, repeats = (numbers[at].value for at in self._order)
-        blocks: _Blocks = _taken(self._blocks, draw)
+        blocks: _Blocks = draw.take(self._blocks).part
         rest = blocks.rest.fields.take(draw)
         site, taken = blocks.first(draw, rest)
         found = site.cost(taken, shape, (out_channels, stride, repeats))
@@ -270,7 +397,7 @@ class _Blocks:
         """The first block's site and fields."""
         if self._first is None:
             return self.rest, rest
-        site, inherited = _taken(self._first, draw)
+        site, inherited = draw.take(self._first).part
         return site, [rest[at] for at in inherited] + site.fields.take(draw)
 
 
@@ -280,13 +407,6 @@ def _table(node: Template, path: str, compiled: Any) -> Table[_Part]:
         [_Part(compiled(each.node, each.path), each.picks) for each, _ in found],
         [share for _, share in found],
     )
-
-
-def _taken(table: Table[_Part], draw: Draw) -> Any:
-    part, picks = table.draw(draw.random)
-    if picks:
-        draw.picks.append(picks)
-    return part
 
 
 def _cost_at(site: Site, draw: Draw, shape: tuple[int, int, int]) -> Numbers | str:

@@ -3,19 +3,29 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias, TypeVar, final
 
 from nas_face.arch.catalog import BLOCKS, HEADS
 from nas_face.arch.tracing import Numbers
 from nas_face.errors import SpaceError
 from nas_face.space.forms import Forms, Plan, Taken, described
-from nas_face.space.tables import MAX_WAYS, Picks, Random, Table, Way, ways, with_references
-from nas_face.space.template import Template
+from nas_face.space.tables import (
+    MAX_WAYS,
+    Picked,
+    Picks,
+    Random,
+    Table,
+    Way,
+    ways,
+    with_references,
+)
+from nas_face.space.template import Label, Template
 
 MAX_PLANS = 2_000
 
+T = TypeVar("T", bound=Picked)
 
-@final
+
 class Draw:
     """One design while it is being drawn.
 
@@ -26,19 +36,57 @@ class Draw:
 
     __slots__ = ("_of_shared", "_shared", "picks", "random")
 
-    def __init__(self, random: Random, shared: Mapping[str, Table[Way]]) -> None:
+    def __init__(self, random: Random | None, shared: Mapping[str, Table[Way]]) -> None:
         self.random = random
         self.picks: list[Picks] = []
         self._shared = shared
         self._of_shared: dict[str, Way] = {}
 
+    def take(self, table: Table[T]) -> T:
+        """One entry of a table."""
+        assert self.random is not None
+        entry = table.draw(self.random)
+        self.picks.append(entry.picks)
+        return entry
+
     def shared(self, name: str) -> Way:
         """What a shared choice is in this design; drawn when it is first met."""
         way = self._of_shared.get(name)
         if way is None:
-            way = self._of_shared[name] = self._shared[name].draw(self.random)
-            self.picks.append(way.picks)
+            way = self._of_shared[name] = self.take(self._shared[name])
         return way
+
+
+@final
+class Given(Draw):
+    """One design that is given by its labels.
+
+    Args:
+        labels: by path of the choice.
+        random: draws labels that are missing or no option; none to insist on them.
+        shared: tables of the shared choices.
+    """
+
+    __slots__ = ("_labels",)
+
+    def __init__(
+        self,
+        labels: Mapping[str, Label],
+        random: Random | None,
+        shared: Mapping[str, Table[Way]],
+    ) -> None:
+        super().__init__(random, shared)
+        self._labels = labels
+
+    def take(self, table: Table[T]) -> T:
+        """The entry of a table that the labels lead to.
+
+        Raises:
+            KeyError: a label is missing, or is not an option, and none is drawn.
+        """
+        entry = table.find(self._labels, self.random)
+        self.picks.append(entry.picks)
+        return entry
 
 
 class Entry(NamedTuple):
@@ -82,12 +130,9 @@ class Fields:
         """Draw all fields, in the order of `names`."""
         found: list[Taken] = []
         for table in self._joint:
-            taken, picks = table.draw(draw.random)
-            found += taken
-            draw.picks.append(picks)
+            found += draw.take(table).taken
         for single, describe in self._single:
-            way = single.draw(draw.random)
-            draw.picks.append(way.picks)
+            way = draw.take(single)
             shared = [draw.shared(name) for name in way.names]
             key = (id(way), *map(id, shared))
             known = self._known.get(key)

@@ -1,6 +1,8 @@
 """What a space costs: smallest, median and largest design, and how much of it fits a budget."""
 
-from collections.abc import Callable, Collection
+import itertools
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -8,16 +10,23 @@ import numpy as np
 
 from nas_face.arch.cost import Cost
 from nas_face.errors import ArchError
+from nas_face.space.nearest import descended
 from nas_face.space.picks import changed
+from nas_face.space.screening import Screened, screener_of
 from nas_face.space.space import Design, SearchSpace
 
-N_SAMPLES = 1000
+N_SAMPLES = 2000
+N_FITTING = 100
+"""Designs that fit after which no more are drawn."""
 
 Measure = Callable[[Cost], float]
 """One number of a cost that is to be small, such as its multiply-adds."""
 
 Rank = Callable[[Design], tuple[float, ...]]
 """Numbers of a design that are to be small, the first before the second."""
+
+Fits = Callable[[Cost], bool]
+"""Whether a cost is within some limits."""
 
 
 @final
@@ -26,22 +35,42 @@ class Survey:
     """Costs of designs drawn evenly from a space.
 
     Attributes:
+        drawn: the designs.
         costs: one for each design.
-        smallest: the design of least multiply-adds that a descent from the samples finds.
-        share_fitting: of the sampled designs, how many fit, 0 to 1.
+        smallest: the design of least multiply-adds that a descent from the draws finds.
+        n_fitting: designs that fit.
+        n_fitting_alone: designs that fit each wall by itself, by the wall's name.
     """
 
+    drawn: tuple[Screened, ...]
     costs: tuple[Cost, ...]
-    smallest: Design
-    share_fitting: float
+    smallest: Screened
+    n_fitting: int
+    n_fitting_alone: Mapping[str, int]
+
+    @property
+    def share_fitting(self) -> float:
+        """Of the drawn designs, how many fit, 0 to 1."""
+        return self.n_fitting / len(self.costs)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the share of the whole space lies, with 95 % confidence."""
+        return interval(self.n_fitting, len(self.costs))
 
     def quantile(self, measure: Measure, share: float) -> float:
-        """Quantile of one cost figure over the samples, `share` from 0 to 1."""
+        """Quantile of one cost figure over the draws, `share` from 0 to 1."""
         return float(np.quantile([measure(cost) for cost in self.costs], share))
 
 
 def survey(
-    space: SearchSpace, fits: Callable[[Cost], bool], *, seed: int, n_samples: int = N_SAMPLES
+    space: SearchSpace,
+    fits: Fits,
+    *,
+    seed: int,
+    walls: Mapping[str, Fits] | None = None,
+    n_samples: int = N_SAMPLES,
+    n_most: int | None = None,
 ) -> Survey:
     """Draw designs evenly and cost them; nothing is built.
 
@@ -49,16 +78,41 @@ def survey(
         space: the space.
         fits: whether a cost is within the budget.
         seed: of the draws.
-        n_samples: how many.
+        walls: parts of the budget that are counted by themselves, by name.
+        n_samples: how many are drawn.
+        n_most: how many are drawn at most, where few of them fit; none for no more.
     """
-    rng = np.random.default_rng(seed)
-    designs = [space.sample(rng) for _ in range(n_samples)]
-    costs = tuple(design.spec.cost() for design in designs)
-    start = min(range(n_samples), key=lambda each: costs[each].madds)
+    draws = screener_of(space).draws(seed)
+    drawn = list(itertools.islice(draws, n_samples))
+    costs = [each.cost for each in drawn]
+    n_fitting = sum(map(fits, costs))
+    while n_fitting < N_FITTING and len(drawn) < (n_most or 0):
+        drawn.append(next(draws))
+        costs.append(drawn[-1].cost)
+        n_fitting += fits(costs[-1])
+    start = min(drawn, key=lambda each: (each.madds, each.params))
     return Survey(
-        costs=costs,
-        smallest=smallest(space, designs[start], lambda cost: cost.madds),
-        share_fitting=sum(fits(cost) for cost in costs) / n_samples,
+        drawn=tuple(drawn),
+        costs=tuple(costs),
+        smallest=descended(space, start, lambda each: (each.madds, each.params)),
+        n_fitting=n_fitting,
+        n_fitting_alone={name: sum(map(wall, costs)) for name, wall in (walls or {}).items()},
+    )
+
+
+def interval(n_hits: int, n: int) -> tuple[float, float]:
+    """95 % confidence interval of a share, 0 to 1, of which `n` draws met `n_hits`.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+    """
+    z = 1.959964
+    share, spread = n_hits / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    # Rounding must not take the ends past what is certain.
+    return (
+        0.0 if n_hits == 0 else max(0.0, centre - half),
+        1.0 if n_hits == n else min(1.0, centre + half),
     )
 
 

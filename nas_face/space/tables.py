@@ -1,18 +1,15 @@
 """Templates as tables to draw from: every way to resolve a small part, each as likely as it is
-when its choices are picked evenly, one after another."""
+when its choices are picked evenly, one after another; and found by the labels that lead to it."""
 
 import bisect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, final
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, final
 
 from nas_face.errors import SpaceError
 from nas_face.space.template import Choice, Label, Reference, Template, inside
 
-T = TypeVar("T")
-S = TypeVar("S")
-U = TypeVar("U")
 MAX_WAYS = 4096
 
 Picks: TypeAlias = tuple[tuple[str, Label], ...]
@@ -22,6 +19,33 @@ Random: TypeAlias = Callable[[], float]
 """Gives a number from 0 up to, and not including, 1."""
 
 
+class Picked(Protocol):
+    """Something that choices lead to."""
+
+    @property
+    def picks(self) -> Picks:
+        """The choices, in the order in which they are met."""
+
+
+T = TypeVar("T", bound=Picked)
+S = TypeVar("S", bound=Picked)
+U = TypeVar("U", bound=Picked)
+
+
+class Fork(NamedTuple):
+    """A choice on the way to an entry.
+
+    Attributes:
+        path: of the choice.
+        branches: next fork, or position of the entry, behind each label.
+        labels: the labels, to draw from.
+    """
+
+    path: str
+    branches: "dict[Label, Fork | int]"
+    labels: tuple[Label, ...]
+
+
 @final
 class Table(Generic[T]):
     """Entries with their probabilities.
@@ -29,10 +53,18 @@ class Table(Generic[T]):
     Args:
         entries: what can be drawn.
         shares: probability of each, adding up to 1.
+        factors: tables whose pairs of entries these are; none for one that stands alone.
     """
 
-    def __init__(self, entries: list[T], shares: list[Fraction]) -> None:
+    def __init__(
+        self,
+        entries: list[T],
+        shares: list[Fraction],
+        factors: "tuple[Table[Any], ...] | None" = None,
+    ) -> None:
         self.entries = entries
+        self._factors = factors or (self,)
+        self._fork: Fork | int | None = None
         self._shares = shares
         self._count = len(entries)
         self._bounds: list[float] | None = None
@@ -45,8 +77,37 @@ class Table(Generic[T]):
             return self.entries[int(random() * self._count)]
         return self.entries[min(bisect.bisect(self._bounds, random()), self._count - 1)]
 
+    def find(self, labels: Mapping[str, Label], random: Random | None) -> T:
+        """The entry that these labels lead to.
+
+        Args:
+            labels: by path of the choice.
+            random: draws a label evenly where there is none, or none that is an option; none to
+                insist on the labels.
+
+        Raises:
+            KeyError: a label is missing, or is not an option.
+        """
+        at = 0
+        for factor in self._factors:
+            node = factor._fork
+            if node is None:
+                node = factor._fork = _forked(
+                    [(each.picks, place) for place, each in enumerate(factor.entries)]
+                )
+            while not isinstance(node, int):
+                path, branches, known = node
+                if path in labels and labels[path] in branches:
+                    node = branches[labels[path]]
+                elif random is None:
+                    raise KeyError(path)
+                else:
+                    node = branches[known[int(random() * len(known))]]
+            at = at * factor._count + node
+        return self.entries[at]
+
     def mapped(self, change: Callable[[T], S]) -> "Table[S]":
-        """The same table with every entry changed."""
+        """The same table with every entry changed, but for the choices that lead to it."""
         return Table([change(each) for each in self.entries], self._shares)
 
     def times(self, other: "Table[S]", both: Callable[[T, S], U]) -> "Table[U]":
@@ -54,7 +115,21 @@ class Table(Generic[T]):
         return Table(
             [both(mine, theirs) for mine in self.entries for theirs in other.entries],
             [mine * theirs for mine in self._shares for theirs in other._shares],
+            self._factors + other._factors,
         )
+
+
+def _forked(rest: Sequence[tuple[Picks, int]]) -> Fork | int:
+    """The forks on the way to entries, given what is left of their choices and their positions."""
+    picks, place = rest[0]
+    if not picks:
+        return place
+    path = picks[0][0]  # all ways that agree so far meet the same choice next
+    behind: dict[Label, list[tuple[Picks, int]]] = {}
+    for picks, place in rest:
+        behind.setdefault(picks[0][1], []).append((picks[1:], place))
+    branches = {label: _forked(each) for label, each in behind.items()}
+    return Fork(path, branches, tuple(branches))
 
 
 class Way(NamedTuple):

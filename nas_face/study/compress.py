@@ -41,6 +41,7 @@ from nas_face.study.compress_record import (
 )
 from nas_face.study.evaluate import verify_on
 from nas_face.study.faces import sample_images
+from nas_face.study.layout import CHECKPOINT_FILE
 from nas_face.study.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
 from nas_face.train import EpochReport, TrainSettings, train
 from nas_face.train.distil import angular_distillation
@@ -115,6 +116,7 @@ def compress(
                         current, model, step, faces, folder, training, seed, epochs
                     )
                     current.save(folder)
+                    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
                 results.append(_file_step(current, name, folder, faces.pairs, crops, original))
     _publish(out, current, recipe)
     text = json.dumps([asdict(result) for result in results], indent=1) + "\n"
@@ -171,7 +173,7 @@ def _transform(
             settings,
             seed=derive_seed(seed, "distil"),
             on_epoch=on_epoch,
-            checkpoint=folder / "checkpoint.pt",
+            checkpoint=folder / CHECKPOINT_FILE,
             extra_loss=angular_distillation(teacher, weight=step.weight),
         )
     return student.noting(

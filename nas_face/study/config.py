@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any, ClassVar, final
 
 from nas_face.arch.codec import from_data, to_data
+from nas_face.arch.zoo import NETWORKS
 from nas_face.errors import ConfigError, SpaceError
-from nas_face.search import Budget, Rungs, SamplerName, objective, parse_quantity
+from nas_face.search import Budget, Rungs, objective
+from nas_face.search.budget import parse_wall
+from nas_face.search.samplers import DEFAULT_SAMPLER, require_sampler
 from nas_face.shipped import find_file
 from nas_face.space import read_yaml
 from nas_face.study.layout import SPACE_FILE, STUDY_FILE, TARGET_FILE
+from nas_face.study.proxy_settings import ProxySettings
 from nas_face.study.targets import find_target_file
 from nas_face.train.settings import TrainSettings
 
@@ -74,8 +78,11 @@ class StudyConfig:
         budget: walls that no candidate crosses.
         trials: candidates in all.
         seed: of everything.
-        sampler: Optuna's sampler inside ours.
+        sampler: what proposes candidates: `front_gain`, one of Optuna's (`nsga2`, `nsga3`, `tpe`,
+            `gp`, `random`), or `nni:` and the name of one of NNI's tuners.
+        start_with: zoo networks, spec files and run folders whose designs are proposed first.
         rungs: early stopping.
+        proxies: zero-cost proxies as a head start.
         threads: processor threads of a training; results are equal only for equal numbers.
         data: faces.
         training: recipe of a candidate.
@@ -93,8 +100,10 @@ class StudyConfig:
     budget: Budget = field(default_factory=Budget)
     trials: int = 50
     seed: int = 0
-    sampler: SamplerName = "nsga2"
+    sampler: str = DEFAULT_SAMPLER
+    start_with: tuple[str, ...] = ()
     rungs: Rungs = field(default_factory=Rungs)
+    proxies: ProxySettings = field(default_factory=ProxySettings)
     threads: int = 1
     data: DataSettings = field(default_factory=DataSettings)
     training: TrainSettings = field(default_factory=TrainSettings)
@@ -104,6 +113,9 @@ class StudyConfig:
         require_folder_name(self.name)
         for name in self.objectives:
             objective(name)
+        require_sampler(self.sampler, len(self.objectives))
+        if len(set(self.start_with)) != len(self.start_with):
+            raise ConfigError(f"start_with: names must differ, got {', '.join(self.start_with)}")
         if len(set(self.objectives)) != len(self.objectives):
             raise ConfigError(f"objectives must differ, got {', '.join(self.objectives)}")
         if not any(objective(name).origin == "trained" for name in self.objectives):
@@ -206,7 +218,7 @@ def study_of(
     if isinstance(budget, dict):
         for key, value in budget.items():
             if isinstance(value, str):
-                budget[key] = parse_quantity(value, where=f"{where}: budget.{key}")
+                budget[key] = parse_wall(key, value, where=f"{where}: budget.{key}")
     try:
         config = from_data(StudyConfig, data, where=where, error=ConfigError)
     except ConfigError as failure:
@@ -222,19 +234,33 @@ def study_of(
     except SpaceError as failure:
         raise ConfigError(f"{where}: target: {failure}") from failure
     return dataclasses.replace(
-        config, space=str(space), target=target, data=_absolute(config.data, beside)
+        config,
+        space=str(space),
+        target=target,
+        data=_absolute(config.data, beside),
+        start_with=tuple(_absolute_start(name, beside) for name in config.start_with),
     )
 
 
 def _absolute(data: DataSettings, beside: Path | None) -> DataSettings:
     """Paths made absolute, so that a run can be taken up from any folder."""
-
-    def resolve(name: str) -> str:
-        path = Path(name).expanduser()
-        if not path.exists() and beside is not None and (beside.parent / path).exists():
-            path = beside.parent / path
-        return str(path.resolve())
-
-    source = data.source if data.source == BUILT_IN_DATA else resolve(data.source)
-    exclude = None if data.exclude is None else resolve(data.exclude)
+    source = data.source if data.source == BUILT_IN_DATA else _resolved(data.source, beside)
+    exclude = None if data.exclude is None else _resolved(data.exclude, beside)
     return dataclasses.replace(data, source=source, exclude=exclude)
+
+
+def _absolute_start(name: str, beside: Path | None) -> str:
+    """Names of networks as they are; paths made absolute, also of what is there no more."""
+    if name in NETWORKS:
+        return name
+    shipped = find_file(name, beside)
+    if shipped is not None:
+        return str(shipped.resolve())
+    return _resolved(name, beside)
+
+
+def _resolved(name: str, beside: Path | None) -> str:
+    path = Path(name).expanduser()
+    if not path.exists() and beside is not None and (beside.parent / path).exists():
+        path = beside.parent / path
+    return str(path.resolve())

@@ -11,8 +11,17 @@ TARGET_FILE = "target.yaml"
 STORAGE_FILE = "study.db"
 """Of a run folder: Optuna's storage."""
 
+STORAGE_URL_FILE = "storage.url"
+"""Of a run folder whose storage is elsewhere: where, without the password."""
+
 LOCK_FILE = "lock"
-"""Of a run folder: held by the process that searches in it."""
+"""Of a run folder: held for the moment in which a process makes its files or writes the report."""
+
+WORKERS_FOLDER = "workers"
+"""Of a run folder: a file for each process that searches in it, held while it lives."""
 
 MODEL_FILE = "model.json"
 """Of a model folder: everything but the weights. A folder that has it is a model folder."""
+
+CHECKPOINT_FILE = "checkpoint.pt"
+"""Of a folder in which a network is being trained: the state after its last finished epoch."""

@@ -1,58 +1,56 @@
-"""A run folder: the study, the space, Optuna's storage, trained candidates, the report.
+"""A run folder: the study, the space, the storage of the trials, trained candidates, the report.
 
 RUN/study.json        the resolved study
 RUN/space.yaml        the search space as it was
 RUN/target.yaml       the deployment target as it was, if there is one
 RUN/study.db          Optuna's storage (SQLite): the journal, which its dashboard opens
+RUN/storage.url       or where that is instead, without its password
+RUN/workers/          a file for each process that searches here, held while it lives
 RUN/candidates/ID/    model folder of every trained candidate
 RUN/report/           front.csv, front.png, front.html
 """
 
 import contextlib
-import functools
 import json
-import logging
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import filelock
-import optuna
-import torch
-from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
-from sqlalchemy.exc import DBAPIError
 
 from nas_face.arch.spec import ArchSpec
-from nas_face.arch.zoo import network
-from nas_face.deploy import LatencyMeter
-from nas_face.errors import ConfigError
+from nas_face.errors import BuildError, ConfigError
 from nas_face.nn import FaceModel
-from nas_face.search import SearchSettings, objective, run_search
+from nas_face.search.record import ARCH_ID, REFUSED, WORKER
+from nas_face.search.workers import GRACE_S
 from nas_face.space import SearchSpace, load_space
 from nas_face.space.filtering import filtered
-from nas_face.space.survey import Survey
 from nas_face.space.target import load_target
+from nas_face.study import storage
 from nas_face.study.config import StudyConfig, load_run_study, study_of
-from nas_face.study.evaluate import TrainAndVerify
 from nas_face.study.faces import StudyFaces, load_faces
-from nas_face.study.layout import LOCK_FILE, SPACE_FILE, STORAGE_FILE, STUDY_FILE, TARGET_FILE
-from nas_face.study.preflight import check_budget
+from nas_face.study.layout import (
+    LOCK_FILE,
+    SPACE_FILE,
+    STORAGE_URL_FILE,
+    STUDY_FILE,
+    TARGET_FILE,
+)
+from nas_face.study.preflight import Preflight, check_budget
 from nas_face.study.same_study import require_same
+from nas_face.study.seeding import start_designs
+from nas_face.study.sitting import sit
 from nas_face.train import EpochReport
 
-logger = logging.getLogger(__name__)
-
-_PARTIAL_STUDY_FILE = STUDY_FILE + ".partial"
-_FILES_AT_START = (LOCK_FILE, SPACE_FILE, TARGET_FILE, STUDY_FILE, _PARTIAL_STUDY_FILE)
-REFERENCE_NETWORK = "mobilefacenet_128"
-REFERENCE_MS = "reference_ms"
-"""User attribute of the study: latency of the reference network when the run began."""
+PARTIAL = ".partial"
+LOCK_S = 60
+_COPIES = (SPACE_FILE, TARGET_FILE, STUDY_FILE, STORAGE_URL_FILE)
+_FILES_AT_START = (LOCK_FILE, *_COPIES, *(name + PARTIAL for name in _COPIES))
 
 
 @final
@@ -65,62 +63,69 @@ class Run:
         config: the study; `space` points into the folder.
         space: what may be chosen, at the study's input size; where the run was started or taken up
             and not only opened, without what the study's target refuses.
+        url: where the trials are.
     """
 
     folder: Path
     config: StudyConfig
     space: SearchSpace
+    url: URL
 
     @staticmethod
-    def open(folder: Path) -> "Run":
+    def open(folder: Path, storage_url: str | None = None) -> "Run":
         """Open a run folder.
+
+        Args:
+            folder: of the run.
+            storage_url: where its trials are, if that needs a password.
 
         Raises:
             ConfigError: it is not one.
         """
         config = load_run_study(folder)
-        return Run(folder=folder, config=config, space=_space_of(config))
+        url = storage.url_of(folder, storage_url)
+        return Run(folder=folder, config=config, space=_space_of(config), url=url)
 
     @staticmethod
-    def start(folder: Path, config: StudyConfig) -> "Run":
+    def start(folder: Path, config: StudyConfig, storage_url: str | None = None) -> "Run":
         """Make a run folder, or take up the one that is there.
 
         A folder in which no search has begun yet, because the budget or the faces turned out wrong
         first, is made anew.
 
+        Args:
+            folder: of the run.
+            config: the study.
+            storage_url: where the trials are to be; where they are or, at first, a file in the
+                folder, by default.
+
         Raises:
             ConfigError: the folder holds something else, or a run of another study; the message
                 names the first difference.
         """
-        if folder.is_dir() and any(each.name not in _FILES_AT_START for each in folder.iterdir()):
-            if not (folder / STUDY_FILE).exists():
-                raise ConfigError(
-                    f"{folder}: not empty and not a run folder; choose another with --out"
-                )
-            run = Run.open(folder)
-            require_same(folder, run.config, config)
-            again = _with_trials(run.config, config.trials)
-            return Run(folder=folder, config=again, space=_for_target(run.space, again))
+        if _has_begun(folder):
+            return _taken_up(folder, config, storage_url)
         space = _for_target(_space_of(config), config)
+        if storage_url is None:  # a wrong name shows before anything is written
+            start_designs(config.start_with, space, config.budget)
         folder.mkdir(parents=True, exist_ok=True)
-        run = Run(folder=folder, config=config, space=space)
-        with run.locked():
-            (folder / SPACE_FILE).write_bytes(Path(config.space).read_bytes())
+        with _locked(folder):
+            if _has_begun(folder):  # by another process in the meantime
+                return _taken_up(folder, config, storage_url)
+            (folder / STORAGE_URL_FILE).unlink(missing_ok=True)
+            url = storage.url_of(folder, storage_url)
+            _write(folder / SPACE_FILE, Path(config.space).read_bytes())
             if config.target is not None:
-                (folder / TARGET_FILE).write_bytes(Path(config.target).read_bytes())
-            text = json.dumps(config.to_data(), indent=1) + "\n"
-            partial = folder / _PARTIAL_STUDY_FILE
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, folder / STUDY_FILE)
-        return run
+                _write(folder / TARGET_FILE, Path(config.target).read_bytes())
+            if storage_url is not None:
+                _write(folder / STORAGE_URL_FILE, f"{storage.shown(url)}\n".encode())
+            _write(folder / STUDY_FILE, f"{json.dumps(config.to_data(), indent=1)}\n".encode())
+        return Run(folder=folder, config=config, space=space, url=url)
 
     @property
     def storage_url(self) -> str:
         """Optuna's name for the storage, as its dashboard takes it."""
-        path = str((self.folder / STORAGE_FILE).absolute())
-        return str(
-            URL.create("sqlite", database=path)
-        )  # escapes what a URL would take for its own
+        return self.url.render_as_string(hide_password=False)
 
     def study(self) -> Study:
         """The Optuna study, made if it is not there yet.
@@ -128,8 +133,8 @@ class Run:
         Raises:
             ConfigError: the storage is broken.
         """
-        with self._naming_storage():
-            return _open_study(self.storage_url, self.config.name, self.config.objectives)
+        with storage.naming(self.url):
+            return storage.open_study(self.url, self.config)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials so far, those that found no architecture included.
@@ -137,30 +142,20 @@ class Run:
         Raises:
             ConfigError: the storage is broken.
         """
-        if not (self.folder / STORAGE_FILE).exists():
+        if self._is_new_file():
             return []
-        with self._naming_storage():
+        with storage.naming(self.url):
             return self.study().get_trials(deepcopy=False)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run folder for this process.
+        """Hold the files of the run folder, for the moment that it takes to write them.
 
         Raises:
-            ConfigError: another process holds it.
+            ConfigError: another process does not let go of them.
         """
-        lock = filelock.FileLock(self.folder / LOCK_FILE)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as failure:
-            raise ConfigError(
-                f"{self.folder}: another process is searching here; wait for it, "
-                "or choose another folder with --out"
-            ) from failure
-        try:
+        with _locked(self.folder):
             yield
-        finally:
-            lock.release()
 
     def faces(self, input_size: tuple[int, int] | None = None) -> StudyFaces:
         """Faces of the study; the same people and pairs at every size.
@@ -174,7 +169,7 @@ class Run:
         height, width = input_size or self.space.input_shape[1:]
         return load_faces(self.config.data, height=height, width=width, seed=self.config.seed)
 
-    def survey(self) -> Survey:
+    def survey(self) -> Preflight:
         """What the space costs, and whether anything in it fits the budget.
 
         Raises:
@@ -188,58 +183,42 @@ class Run:
         *,
         on_epoch: Callable[[EpochReport], None] = lambda report: None,
         on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+        on_wait: Callable[[int], None] = lambda n_busy: None,
+        sitting: float | None = None,
+        grace_s: float = GRACE_S,
     ) -> Study:
-        """Run the search to its number of trials.
+        """Run the search to its number of trials, beside all others that do.
 
         Args:
             faces: of `faces()`; where the space offers several input sizes, those of the other
                 sizes are loaded when a candidate asks for them.
             on_epoch: told of every epoch of every candidate.
-            on_trial: told of every trial that ends.
+            on_trial: told of every trial that ends here.
+            on_wait: told once, with their number, when only trials of other workers are left.
+            sitting: see `nas_face.search.workers.Worker`.
+            grace_s: see there.
 
         Raises:
             NasFaceError: several trials in a row failed.
-            ConfigError: the storage is broken or cannot be written.
+            ConfigError: the storage is broken or cannot be written, or holds another study.
         """
-        torch.set_num_threads(self.config.threads)
-        study = self.study()
-        objectives = tuple(objective(name) for name in self.config.objectives)
-        timed = any(each.origin == "timed" for each in objectives)
-        meter = self._meter() if timed else None
-        if meter is not None and REFERENCE_MS not in study.user_attrs:
-            with self._naming_storage():
-                study.set_user_attr(REFERENCE_MS, meter.reference_ms)
-        loaded = {self.space.input_shape[1:]: faces}
-
-        def faces_of(input_size: tuple[int, int]) -> StudyFaces:
-            if input_size not in loaded:
-                loaded[input_size] = self.faces(input_size)
-            return loaded[input_size]
-
-        evaluate = TrainAndVerify(
-            config=self.config,
-            faces_of=faces_of,
-            meter=meter,
-            reference_ms=study.user_attrs.get(REFERENCE_MS, 0.0),
-            folder=self.folder / "candidates",
+        return sit(
+            self,
+            faces,
             on_epoch=on_epoch,
+            on_trial=on_trial,
+            on_wait=on_wait,
+            sitting=sitting,
+            grace_s=grace_s,
         )
-        settings = SearchSettings(
-            objectives=objectives,
-            budget=self.config.budget,
-            n_trials=self.config.trials,
-            seed=self.config.seed,
-            sampler=self.config.sampler,
-            rungs=self.config.rungs,
-        )
-        with self._naming_storage():
-            run_search(study, self.space, evaluate, settings, on_trial=on_trial)
-        return study
 
     def n_ended(self) -> int:
         """Candidates that are over and done with: complete, stopped or failed."""
         return sum(
-            "arch_id" in trial.user_attrs and trial.state.is_finished() for trial in self.trials()
+            ARCH_ID in trial.user_attrs
+            and REFUSED not in trial.user_attrs
+            and trial.state.is_finished()
+            for trial in self.trials()
         )
 
     def trial(self, number: int) -> FrozenTrial:
@@ -267,49 +246,55 @@ class Run:
         Raises:
             BuildError: its folder is missing or broken.
         """
-        return FaceModel.load(self.folder / "candidates" / trial.user_attrs["arch_id"])
+        folder = self.folder / "candidates" / trial.user_attrs[ARCH_ID]
+        if not folder.exists() and trial.user_attrs.get(WORKER):
+            raise BuildError(
+                f"{folder}: missing; trial {trial.number} was trained by worker "
+                f"{trial.user_attrs[WORKER]}: copy the folder from where that one searched"
+            )
+        return FaceModel.load(folder)
 
-    @contextlib.contextmanager
-    def _naming_storage(self) -> Iterator[None]:
-        """Failures of the storage as one line that names the file."""
-        try:
-            yield
-        except (DBAPIError, StorageInternalError) as failure:
-            cause = failure if isinstance(failure, DBAPIError) else failure.__cause__
-            reason = cause.orig if isinstance(cause, DBAPIError) else failure
-            raise ConfigError(
-                f"{self.folder / STORAGE_FILE}: cannot be read or written ({reason}); "
-                "put back a copy of the file, or choose another folder with --out"
-            ) from failure
-
-    def _meter(self) -> LatencyMeter:
-        size = self.space.input_shape[1]
-        reference = network(REFERENCE_NETWORK).spec
-        at_size = ArchSpec(
-            input_shape=(3, size, self.space.input_shape[2]),
-            stem=reference.stem,
-            stages=reference.stages,
-            head=reference.head,
+    def _is_new_file(self) -> bool:
+        return (
+            self.url.get_backend_name() == "sqlite" and not Path(str(self.url.database)).exists()
         )
-        return LatencyMeter(FaceModel.fresh(at_size, seed=0), self.folder)
 
 
-@functools.cache
-def _open_study(url: str, name: str, objectives: tuple[str, ...]) -> Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(url)
+def _has_begun(folder: Path) -> bool:
+    """Whether a folder holds more than the files with which a run starts."""
+    return folder.is_dir() and any(each.name not in _FILES_AT_START for each in folder.iterdir())
+
+
+def _taken_up(folder: Path, config: StudyConfig, storage_url: str | None) -> Run:
+    if not (folder / STUDY_FILE).exists():
+        raise ConfigError(f"{folder}: not empty and not a run folder; choose another with --out")
+    run = Run.open(folder, storage_url)
+    require_same(folder, run.config, config)
+    again = _with_trials(run.config, config.trials)
+    return Run(folder=folder, config=again, space=_for_target(run.space, again), url=run.url)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = filelock.FileLock(folder / LOCK_FILE)
     try:
-        # First, because `create_study` writes, and a finished run may lie on a read-only disk.
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        directions = [objective(each).direction for each in objectives]
-        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
-    with warnings.catch_warnings():
-        # Naming the axes, for the dashboard, is marked experimental since Optuna 3.2.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if study.metric_names is None:
-            study.set_metric_names(list(objectives))
-    return study
+        lock.acquire(timeout=LOCK_S)
+    except filelock.Timeout as failure:
+        raise ConfigError(
+            f"{folder}: another process has held its files for {LOCK_S} seconds; end that one, or "
+            "choose another folder with --out"
+        ) from failure
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """In one step, so that others read the old file or the new one."""
+    partial = path.with_name(path.name + PARTIAL)
+    partial.write_bytes(content)
+    os.replace(partial, path)
 
 
 def _space_of(config: StudyConfig) -> SearchSpace:

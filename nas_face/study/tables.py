@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from nas_face.study.compress_record import StepResult
     from nas_face.study.report import Front
+    from nas_face.study.report.cost import SearchCost
     from nas_face.verify import VerificationResult
 
 
@@ -19,20 +20,90 @@ def front_table(front: "Front") -> Table:
     table.add_column("trial", justify="right")
     table.add_column("architecture")
     for each in front.objectives:
-        arrow = "up" if each.direction == "maximize" else "down"
-        table.add_column(f"{each.name} ({arrow})", justify="right")
-    for name in ("params", "test accuracy", "test EER"):
+        table.add_column(f"{each.name}\n{each.direction[:3]}", justify="right")
+    names = [each.name for each in front.objectives]
+    if "params" not in names:
+        table.add_column("params", justify="right")
+    for name in ("test\naccuracy", "test\nEER"):
         table.add_column(name, justify="right")
     for _, row in front.members.iterrows():
         mark = " *" if row["trial"] == front.knee else ""
         table.add_row(
             f"{row['trial']}{mark}",
             str(row["arch_id"]),
-            *(_figure(each.name, row[each.name]) for each in front.objectives),
-            f"{row['params']:,}",
+            *(_figure(name, row[name]) for name in names),
+            *([] if "params" in names else [_figure("params", row["params"])]),
             f"{row['test_accuracy']:.4f} ± {row['test_accuracy_std']:.4f}",
             f"{row['test_eer']:.4f}",
         )
+    return table
+
+
+def hypervolume_line(front: "Front") -> str:
+    """What the front dominates, and of what."""
+    reference, ideal = front.reference, front.ideal
+    box = ", ".join(
+        f"{name} {_figure(name, reference[name])} to {_figure(name, ideal[name])}"
+        for name in reference
+    )
+    if not box:
+        return "hypervolume: no complete trial yet"
+    return (
+        f"hypervolume: the front dominates {front.hypervolume:.1%} of the box from the worst "
+        "value "
+        f"of each objective among complete trials (the reference point) to the best: {box}"
+    )
+
+
+def seconds_table(cost: "SearchCost") -> Table:
+    """Seconds of a search by phase, over all its sittings and workers."""
+    table = Table(title="Cost: seconds by phase")
+    table.add_column("phase")
+    for name in ("wall s", "CPU s", "GPU s", "of wall"):
+        table.add_column(name, justify="right")
+    wall_s = cost.total.wall_s
+
+    def share(part_s: float) -> str:
+        return f"{part_s / wall_s:.1%}" if wall_s else ""
+
+    for name, spent in cost.phases.items():
+        own = (spent.wall_s, spent.cpu_s, spent.gpu_s)
+        table.add_row(name, *(f"{each:,.1f}" for each in own), share(spent.wall_s))
+    known = not cost.undivided_wall_s  # of the processors' seconds: all of them
+    if not known:
+        undivided_s = cost.undivided_wall_s
+        table.add_row("not by phase", f"{undivided_s:,.1f}", "", "", share(undivided_s))
+    total = cost.total
+    others = [f"{each:,.1f}" if known else "" for each in (total.cpu_s, total.gpu_s)]
+    table.add_row("total", f"{wall_s:,.1f}", *others, share(wall_s))
+    return table
+
+
+def networks_table(cost: "SearchCost") -> Table:
+    """What became of the networks that a search looked at, and how much was trained."""
+    table = Table(
+        title="Cost: networks",
+        caption="outside: of the budget or the rules of the space; refused: over a wall on "
+        "latency when timed; trained: to the end; stopped: at a rung; open: under way, or "
+        "interrupted; epochs: those trained, of those that the same networks take to the end",
+        caption_justify="left",
+    )
+    share = "" if cost.epoch_share is None else f"\n{cost.epoch_share:.1%}"
+    cells = {
+        "screened": "?" if cost.n_screened is None else f"{cost.n_screened:,}",
+        "proposed": f"{cost.n_proposed:,}",
+        "outside": f"{cost.n_outside:,}",
+        "repeats": f"{cost.n_repeated:,}",
+        "refused": f"{cost.n_refused:,}",
+        "trained": f"{cost.n_trained:,}",
+        "stopped": f"{cost.n_stopped:,}",
+        "failed": f"{cost.n_failed:,}",
+        "open": f"{cost.n_open:,}",
+        "epochs": f"{cost.epochs:,}\nof {cost.full_epochs:,}{share}",
+    }
+    for name in cells:
+        table.add_column(name, justify="right")
+    table.add_row(*cells.values())
     return table
 
 
@@ -103,8 +174,9 @@ def _figure(name: str, value: float) -> str:
 
 def _counts(front: "Front") -> str:
     complete = len(front.trials)
+    refused = f"{front.n_refused} refused for their latency, " if front.n_refused else ""
     return (
         f"{front.n_trials} trials: {complete} complete, {front.n_stopped} stopped at a rung, "
-        f"{front.n_failed} failed; * is nearest to the ideal point; "
-        "test figures are of identities that the search never saw"
+        f"{refused}{front.n_failed} failed; * is nearest to the ideal point; "
+        "test figures are of identities that the search never saw\n" + hypervolume_line(front)
     )

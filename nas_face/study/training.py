@@ -15,7 +15,7 @@ from nas_face.shipped import find_file
 from nas_face.study.config import StudyConfig, load_study, study_of
 from nas_face.study.evaluate import verify_on
 from nas_face.study.faces import StudyFaces, load_faces
-from nas_face.study.layout import MODEL_FILE, STUDY_FILE
+from nas_face.study.layout import CHECKPOINT_FILE, MODEL_FILE, STUDY_FILE
 from nas_face.study.networks import require_trial, spec_of
 from nas_face.study.run import Run
 from nas_face.train import EpochReport, train
@@ -117,6 +117,7 @@ def train_network(job: TrainingJob, on_epoch: Callable[[EpochReport], None]) -> 
     seed = derive_seed(job.config.seed, "full", job.spec.arch_id)
     settings = job.config.full_training
     fresh = FaceModel.fresh(job.spec, seed=seed)
+    checkpoint = job.out / CHECKPOINT_FILE
     job.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made shows at once
     model = train(
         fresh,
@@ -124,11 +125,12 @@ def train_network(job: TrainingJob, on_epoch: Callable[[EpochReport], None]) -> 
         settings,
         seed=seed,
         on_epoch=on_epoch,
-        checkpoint=job.out / "checkpoint.pt",
+        checkpoint=checkpoint,
     )
     model = model.noting(
         f"trained {settings.epochs} epochs on {len(job.faces.split.train)} images "
         f"with seed {job.config.seed} in study {job.config.name}"
     )
     model.save(job.out)
+    checkpoint.unlink(missing_ok=True)
     return verify_on(model, job.faces.test_pairs)

@@ -61,9 +61,11 @@ def train(
         images: crops of the model's input size, with labels.
         settings: the recipe.
         seed: of class centres, order and flips.
-        on_epoch: called after every epoch; returning False ends the training there.
-        checkpoint: file that holds the state after every epoch and from which it goes on; it is
-            removed when the training ends.
+        on_epoch: called after every epoch; returning False ends the training there. An epoch
+            counts as done when this has returned: one that was interrupted before is trained and
+            reported again, alike.
+        checkpoint: file that holds the state after every epoch and from which it goes on. It stays
+            when the training ends, for the caller to remove once the model is put away.
         extra_loss: added to the margin loss, for distillation.
 
     Returns:
@@ -83,14 +85,12 @@ def train(
     model.module.train()
     for epoch in range(first, settings.epochs):
         report = _epoch(run, epoch, extra_loss)
-        if checkpoint is not None:
-            save_checkpoint(checkpoint, run.state(epoch + 1))
         if on_epoch(report) is False:
             break
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, run.state(epoch + 1))
     model.module.eval()
     lay_out_(model.module, torch.contiguous_format)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     return model
 
 

@@ -7,6 +7,7 @@ from tiny_study import STUDY, TRAINING, write_study
 
 from nas_face.errors import ConfigError
 from nas_face.search import Budget
+from nas_face.shipped import find_file
 from nas_face.study.config import StudyConfig, load_run_study, load_study, study_of
 
 REFUSED = {
@@ -37,7 +38,35 @@ REFUSED = {
     "nothing trained": ({"objectives": ["madds"]}, r"objectives: at least one .* training"),
     "no objective": ({"objectives": []}, r"objectives: at least one"),
     "objective no list": ({"objectives": "auc"}, r"objectives: .*array, got 'auc'"),
-    "unknown sampler": ({"sampler": "nsga9"}, r"sampler: .*'nsga2'.* got 'nsga9'"),
+    "unknown sampler": ({"sampler": "nsga9"}, r"unknown sampler 'nsga9'; did you mean 'nsga"),
+    "sampler is no name": ({"sampler": ["tpe"]}, r"sampler: .*valid string, got \['tpe'\]"),
+    "unknown tuner": (
+        {"sampler": "nni:tpee", "objectives": ["auc"]},
+        r"sampler 'nni:tpee': no such tuner; did you mean 'tpe'\?",
+    ),
+    "tuner of one objective": ({"sampler": "nni:tpe"}, r"take one objective, got 2"),
+    "start is a name": ({"start_with": "mobilefacenet_128"}, r"start_with: .*array, got 'mob"),
+    "start twice": (
+        {"start_with": ["a", "b", "a"]},
+        r"start_with: names must differ, got a, b, a",
+    ),
+    "unknown proxy": (
+        {"proxies": {"names": ["zic"]}},
+        r"unknown proxy 'zic'; did you mean 'zico'",
+    ),
+    "audit above all": ({"rungs": {"audit": 1.5}}, r"rungs\.audit must be from 0 to 1, got 1\.5"),
+    "lower wall above the upper": (
+        {"budget": {"max_madds": "1M", "min_madds": "2M"}},
+        r"budget\.min_madds must not be above budget\.max_madds, which is 1,000,000",
+    ),
+    "bytes in words": (
+        {"budget": {"max_size_bytes": "2 apples"}},
+        r"budget\.max_size_bytes: expected a figure such as 2MB.*got '2 apples'",
+    ),
+    "latency of nothing": (
+        {"budget": {"max_latency_ms": 0}},
+        r"budget\.max_latency_ms must be above 0, got 0",
+    ),
     "no space file": ({"space": "nope.yaml"}, r"space: no file 'nope\.yaml'"),
     "space is a folder": ({"space": "."}, r"space: no file '\.'"),
     "tiny images": ({"input_size": 3}, r"input_size must be from 16 to 1024, got 3"),
@@ -140,6 +169,55 @@ def test_part_left_empty_is_refused_with_and_without_an_override(tmp_path):
 def test_budget_figures(text, madds, tmp_path):
     config = load_study(write_study(tmp_path, {"budget": {"max_madds": text}}))
     assert config.budget.max_madds == madds
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("max_size_bytes", "2MiB", 2 * 2**20),
+        ("min_size_bytes", "1.5MB", 1_500_000),
+        ("max_latency_ms", "800us", 0.8),
+        ("max_latency_ms", "10", 10.0),
+        ("min_latency_ms", 2.5, 2.5),
+        ("max_peak_activations", "300k", 300_000),
+        ("min_params", "0.5M", 500_000),
+    ],
+)
+def test_budget_figures_have_the_units_of_their_wall(key, text, value, tmp_path):
+    config = load_study(write_study(tmp_path, {"budget": {key: text}}))
+    assert getattr(config.budget, key) == pytest.approx(value)
+
+
+def test_what_is_not_said():
+    """Of a study file that says no more than it must."""
+    path = find_file("search_spaces/seesaw.yaml")
+    config = study_of({"name": "least", "space": str(path)}, where="test")
+    assert config.sampler == "front_gain"
+    assert config.start_with == ()
+    assert config.proxies.names == ()
+    assert config.rungs.epochs == ()
+
+
+def test_start_is_looked_for_like_the_space(tmp_path, monkeypatch):
+    """Networks keep their name, shipped files are found, and paths lose their folder."""
+    shipped = "studies/faces_64_best.spec.json"
+    names = ["seesaw_share", shipped, "earlier", "gone/run", "no_such_network"]
+    path = write_study(tmp_path / "studies", {"start_with": names})
+    (tmp_path / "studies" / "earlier").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_study(path).start_with == (
+        "seesaw_share",
+        str(find_file(shipped)),
+        str(tmp_path / "studies" / "earlier"),
+        str(tmp_path / "gone" / "run"),
+        str(tmp_path / "no_such_network"),
+    )
+
+
+def test_start_of_the_command_line_replaces_that_of_the_file(tmp_path):
+    path = write_study(tmp_path, {"start_with": ["mobilefacenet_128"]})
+    config = load_study(path, {"start_with": ["seesaw_share", "seesaw_shuffle"]})
+    assert config.start_with == ("seesaw_share", "seesaw_shuffle")
 
 
 def test_space_is_looked_for_beside_the_study(tmp_path, monkeypatch):

@@ -2,19 +2,24 @@
 
 import contextlib
 import json
+import os
+import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 
 import pytest
-from optuna.trial import TrialState
-from tiny_study import write_study
+from optuna.study import Study
+from optuna.trial import Trial
+from tiny_study import TRAINING, write_study
 
 from nas_face.nn import FaceModel
+from nas_face.search import loop
+from nas_face.search.record import LEDGER, METRICS, WORKER
 from nas_face.study.compress import compress
 from nas_face.study.compress_job import compress_job
+from nas_face.study.config import load_study
 from nas_face.study.recipe import load_recipe
 from nas_face.study.report import front_of
 from nas_face.study.run import Run
@@ -40,62 +45,124 @@ def kill_when(arguments, reached):
     assert process.returncode == -signal.SIGKILL
 
 
-def ask_storage(run, question):
-    """One number from the storage while another process writes it; 0 before there is any."""
-    path = run / "study.db"
-    if not path.exists():
-        return 0
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        return connection.execute(question).fetchone()[0]
-    except sqlite3.OperationalError:
-        return 0
-    finally:
-        connection.close()
+LONG = {
+    "trials": 10,
+    "rungs": {"epochs": [2, 4], "keep": 0.5, "n_warmup": 2},
+    "training": {**TRAINING, "epochs": 6},
+}
+N_KILLS = 20
 
 
-def states(run):
-    return {
-        trial.number: (trial.state, trial.values, trial.datetime_complete)
-        for trial in Run.open(run).trials()
-        if trial.state.is_finished()
+def outcome(run):
+    """All that must be the same, bit for bit; what differs are times and who did it."""
+    aside = {LEDGER, METRICS, WORKER}
+    trials = []
+    for trial in run.trials():
+        record = {key: value for key, value in trial.user_attrs.items() if key not in aside}
+        metrics = {**trial.user_attrs[METRICS], "wall_s": None}
+        trials.append((trial.number, trial.state, trial.params, trial.values, record, metrics))
+    weights = {
+        path.parent.name: path.read_bytes()
+        for path in (run.folder / "candidates").glob("*/weights.safetensors")
     }
+    front = front_of(run).trials.drop(columns="wall_s").to_csv()
+    files = sorted(
+        str(path.relative_to(run.folder)) for path in (run.folder / "candidates").rglob("*")
+    )
+    return trials, front, weights, files
+
+
+def n_epochs(run):
+    """Epochs that were trained to their end, those that were trained twice included."""
+    return sum(trial.user_attrs[LEDGER]["counts"].get("epochs", 0) for trial in run.trials())
 
 
 @pytest.mark.slow
-def test_killed_search_loses_and_repeats_nothing(finished, tmp_path):
-    study, folder = write_study(tmp_path / "study"), tmp_path / "run"
-    moments = (
-        # the first candidate is under way; two are finished; a third model is on disk
-        "select count(*) from trial_user_attributes where key = 'arch_id'",
-        "select count(*) > 1 from trials where state in ('COMPLETE', 'PRUNED')",
-        "select count(*) > 3 from trial_user_attributes where key = 'arch_id'",
-    )
-    before = {}
-    for question in moments:
-        kill_when(
-            ["search", study, "--out", folder], lambda asked=question: ask_storage(folder, asked)
-        )
-        now = states(folder)
-        assert before.items() <= now.items()
-        before = now
-    run = Run.start(folder, Run.open(folder).config)
-    with run.locked():  # the lock died with its process
+def test_a_search_that_is_killed_twenty_times_ends_as_one_that_never_was(tmp_path):
+    """kill -9 of the real program at random moments, from the first proposal on."""
+    study = write_study(tmp_path / "study", LONG)
+    whole = Run.start(tmp_path / "whole", load_study(study))
+    faces = whole.faces()
+    began = time.monotonic()
+    whole.search(faces)
+    pause_s = 1.2 * (time.monotonic() - began) / N_KILLS
+
+    folder = tmp_path / "run"
+    rng = random.Random(0)
+    for _ in range(N_KILLS):
+        kill_after(["search", study, "--out", folder], folder, pause_s * rng.random())
+    run = Run.start(folder, load_study(study))
+    run.search(run.faces())
+    assert outcome(run) == outcome(whole)
+    assert n_epochs(whole) <= n_epochs(run) <= n_epochs(whole) + N_KILLS
+
+
+def kill_after(arguments, folder, pause_s):
+    """Start the program and kill it some time after it has begun to search."""
+    workers = folder / "workers"
+
+    def locks():
+        return set(workers.iterdir()) if workers.exists() else set()
+
+    before, begun = locks(), []
+
+    def reached():
+        if not begun and locks() - before:
+            begun.append(time.monotonic())
+        return begun and time.monotonic() - begun[0] >= pause_s
+
+    kill_when(arguments, reached)
+
+
+class Killed(BaseException):
+    """In place of a signal, where the moment must be exact."""
+
+
+def killed_at(run, count, module, name, *, after):
+    """Search until a function is called for the `count`-th time; whether it was."""
+    calls = []
+    real = getattr(module, name)
+
+    def dying(*args, **kwargs):
+        calls.append(args)
+        if len(calls) != count:
+            return real(*args, **kwargs)
+        if after:
+            real(*args, **kwargs)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, dying)
+        try:
+            run.search(run.faces())
+        except Killed:
+            return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "name", "counts"),
+    [
+        (os, "replace", (1, 2, 3, 5, 6, 7)),  # of checkpoints, records, weights
+        (Study, "tell", (1, 2, 3)),
+        (Trial, "set_user_attr", range(1, 11)),
+        (loop, "opened", (1, 2)),
+    ],
+)
+@pytest.mark.parametrize("after", [False, True])
+def test_an_end_at_any_step_of_a_trial_changes_nothing(
+    module, name, counts, after, tmp_path, finished
+):
+    """Before and after everything that is put on record, while it is trained, saved and told."""
+    study = write_study(tmp_path / "study")
+    for count in counts:
+        folder = tmp_path / f"run{count}"
+        run = Run.start(folder, load_study(study, {"trials": 3}))
+        assert killed_at(run, count, module, name, after=after)
         run.search(run.faces())
-    assert before.items() <= states(folder).items()
-    evaluated = [trial for trial in run.trials() if "arch_id" in trial.user_attrs]
-    expected = finished.trials()
-    for name in ("params", "values", "state"):
-        assert [getattr(each, name) for each in evaluated] == [
-            getattr(each, name) for each in expected
-        ]
-    assert not [trial for trial in run.trials() if trial.state == TrialState.RUNNING]
-    assert front_of(run).n_trials == len(expected)
-    for trial in evaluated:
-        if trial.state == TrialState.COMPLETE:
-            same = finished.model(trial).module.state_dict()
-            for key, value in run.model(trial).module.state_dict().items():
-                assert (value == same[key]).all()
+        ended, expected = outcome(run)[0], outcome(finished)[0][:3]
+        assert ended == expected
 
 
 @pytest.mark.slow

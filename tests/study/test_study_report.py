@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_page_shows_every_trial_and_needs_nothing_else(finished, files):
 
 def test_title_is_text_and_not_markup(copied, tmp_path):
     config = load_study(write_study(tmp_path / "s", {"name": "<b>&amp;"}))
-    run = Run(folder=copied.folder, config=config, space=copied.space)
+    run = replace(copied, config=config)
     page = write_report(run, front_of(copied))[2].read_text(encoding="utf-8")
     assert "<title>&lt;b&gt;&amp;amp;" in page
 

@@ -133,12 +133,42 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(epoch, tmp_path):
     checkpoint = tmp_path / "run" / "checkpoint.pt"
     with pytest.raises(Interrupted):
         trained(checkpoint=checkpoint, on_epoch=interrupt_after(epoch))
-    assert checkpoint.exists()
     seen = []
     resumed = trained(checkpoint=checkpoint, on_epoch=lambda report: seen.append(report.epoch))
-    assert seen == list(range(epoch + 1, 5))
+    assert seen == list(range(epoch, 5))
     assert same_weights(resumed, trained())
-    assert list(checkpoint.parent.iterdir()) == []
+
+
+def test_an_epoch_that_was_not_reported_to_the_end_is_reported_again_alike(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    images = made_up_faces(n=6, seed=1).batch(np.arange(6))
+    model, reports, embeddings = FaceModel.fresh(SPEC, seed=1), [], []
+
+    def look(report):
+        reports.append(report)
+        embeddings.append(model.embed(images))
+        if len(reports) == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        trained(model, checkpoint=checkpoint, on_epoch=look)
+    assert load_checkpoint(checkpoint)["epochs_done"] == 2
+    model = FaceModel.fresh(SPEC, seed=1)
+    trained(model, checkpoint=checkpoint, on_epoch=look)
+    assert [report.epoch for report in reports] == [1, 2, 3, 3, 4]
+    assert reports[2] == reports[3]
+    assert (embeddings[2] == embeddings[3]).all()
+
+
+def test_a_finished_training_is_taken_from_its_checkpoint(tmp_path):
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    once = trained(checkpoint=checkpoint)
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.pt"]
+    seen = []
+    again = trained(checkpoint=checkpoint, on_epoch=lambda report: seen.append(report.epoch))
+    assert seen == []
+    assert same_weights(again, once)
+    assert not again.module.training
 
 
 def test_an_interruption_inside_an_epoch_costs_that_epoch(tmp_path):
@@ -250,7 +280,6 @@ def test_on_epoch_can_end_the_training(tmp_path):
     model = trained(on_epoch=stop, checkpoint=checkpoint)
     assert seen == [1, 2]
     assert not model.module.training
-    assert not checkpoint.exists()
 
 
 def test_on_epoch_that_answers_nothing_goes_on():

@@ -1,0 +1,139 @@
+"""What the Pareto front would gain from a candidate: known objectives, models of the others."""
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_face.search.designs import Candidate, Designs
+from nas_face.search.encoded import encoder_of, stacked
+from nas_face.search.gain import expected_gains
+from nas_face.search.history import MIN_RUNG_NOISE, History
+from nas_face.search.pareto import pareto_front
+from nas_face.search.predictor import Floats, Inputs, Predictor, Warp
+
+MARGIN = 0.01
+"""How far the reference point lies beyond the worst that was met, as a share of the range."""
+
+
+@final
+class FrontModel:
+    """Models of the measured objectives, and the front as they see it.
+
+    Measured objectives are bent (`Warp`) and hypervolume is taken of the bent ones, so that
+    neither a network that learnt nothing nor the unit of an objective decides where to look. The
+    front consists of the models' means at what was measured, which a lucky value does not move
+    far, and of what is predicted of the running trials.
+
+    Args:
+        designs: where candidates come from.
+        known: for each objective, its name in `Candidate.known`, or none.
+        history: at least one finished trial.
+        pool: candidates that say what known objectives can be.
+        features: further numbers of a candidate.
+
+    Raises:
+        LookupError: features of a candidate of the history are missing.
+    """
+
+    def __init__(
+        self,
+        designs: Designs,
+        known: Sequence[str | None],
+        history: History,
+        pool: Sequence[Candidate],
+        *,
+        features: Callable[[Candidate], NDArray[np.float32] | None] | None = None,
+    ) -> None:
+        self._known = tuple(known)
+        names = tuple(dict.fromkeys(name for name in known if name is not None))
+        self._encoder = encoder_of(designs, names)
+        self._features = features
+        finished = [past.candidate for past in history.finished]
+        running = list(history.running)
+        inputs, at_work = self._inputs(finished), None
+        if running:
+            at_work = self._inputs(running)
+        values = history.values()
+        self._predictors: dict[int, Predictor] = {}
+        reached = np.zeros((len(finished) + len(running), len(known)))
+        reference = np.zeros(len(known))
+        for column, name in enumerate(known):
+            if name is None:
+                means = self._learn(column, history, inputs, values[:, column], at_work)
+                reached[:, column] = means
+                reference[column] = _beyond(means)
+            else:
+                reached[:, column] = [each.known[name] for each in [*finished, *running]]
+                offered = [each.known[name] for each in pool]
+                reference[column] = _beyond(np.array([*reached[:, column], *offered]))
+        self._reached, self._reference = reached, reference
+        on_front = pareto_front(reached)
+        self.front = [
+            each for each, best in zip([*finished, *running], on_front, strict=True) if best
+        ]
+
+    def gains(self, candidates: Sequence[Candidate]) -> Floats:
+        """Expected gain of each candidate, `(K,)`."""
+        if not candidates:
+            return np.zeros(0)
+        inputs = self._inputs(candidates)
+        means = np.zeros((len(candidates), len(self._known)))
+        deviations = np.zeros_like(means)
+        for column, name in enumerate(self._known):
+            if name is None:
+                predictor = self._predictors[column]
+                means[:, column], deviations[:, column] = predictor.predict(inputs)
+            else:
+                means[:, column] = [each.known[name] for each in candidates]
+        return expected_gains(means, deviations, self._reached, self._reference)
+
+    def _learn(
+        self,
+        column: int,
+        history: History,
+        inputs: Inputs,
+        values: Floats,
+        at_work: Inputs | None,
+    ) -> Floats:
+        """Model one objective; its means at what is finished and at what is running."""
+        warp = Warp.of(values)
+        bent = warp(values)
+        noise = np.zeros(len(bent))
+        n_finished = len(bent)
+        early, expected, deviations = history.early(column)
+        learnt = inputs
+        if early:
+            learnt = inputs.joined(self._inputs(early))
+            around = warp(expected + deviations) - warp(expected)
+            bent = np.concatenate([bent, warp(expected)])
+            noise = np.concatenate([noise, np.maximum(around**2, MIN_RUNG_NOISE)])
+        predictor = Predictor(learnt, bent, noise)
+        means, _ = predictor.predict(inputs)
+        if at_work is not None:
+            believed, _ = predictor.predict(at_work)
+            predictor = Predictor(
+                learnt.joined(at_work),
+                np.concatenate([bent, believed]),
+                np.concatenate([noise, np.zeros(len(believed))]),
+                tuned=predictor.tuned,
+            )
+            means = np.concatenate([means, believed])
+        self._predictors[column] = predictor
+        return means[: n_finished + (0 if at_work is None else len(at_work))]
+
+    def _inputs(self, candidates: Sequence[Candidate]) -> Inputs:
+        inputs = self._encoder.inputs(candidates)
+        if self._features is None:
+            return inputs
+        rows = [self._features(each) for each in candidates]
+        if any(row is None for row in rows):
+            raise LookupError("a candidate has no features")
+        return stacked(inputs, np.array(rows, dtype=np.float64))
+
+
+def _beyond(values: Floats) -> float:
+    """A little more than the worst value."""
+    worst, best = float(values.max()), float(values.min())
+    return worst + (MARGIN * (worst - best) or 1.0)

@@ -1,0 +1,140 @@
+"""Samplers by name, set up for the few dozen to few hundred trials that trainings allow."""
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+
+from nas_face.errors import ConfigError, near_names
+from nas_face.search.budget import Budget
+from nas_face.search.children import MixedChildren
+from nas_face.search.designs import SpaceDesigns
+from nas_face.search.front_gain import FrontGainSampler
+from nas_face.search.objectives import Objective
+from nas_face.search.rectangular import RectangularSampler
+from nas_face.search.sampler import N_STARTUP, BudgetedSampler
+from nas_face.space import Label, SearchSpace
+
+SamplerName = Literal["front_gain", "nsga2", "nsga3", "tpe", "gp", "random"]
+
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+
+DEFAULT_SAMPLER: SamplerName = "front_gain"
+
+NNI_PREFIX = "nni:"
+"""In front of the name of one of NNI's tuners, such as ``nni:evolution``."""
+
+
+def require_sampler(name: str, n_objectives: int) -> None:
+    """Check the name of a sampler; whether what it needs is installed shows when it is made.
+
+    Args:
+        name: which.
+        n_objectives: of the study.
+
+    Raises:
+        ConfigError: there is none of that name, or it takes a single objective only.
+    """
+    if name.startswith(NNI_PREFIX):
+        from nas_face.search.nni_sampler import TUNERS
+
+        tuner = name.removeprefix(NNI_PREFIX)
+        if tuner.lower() not in TUNERS:
+            raise ConfigError(f"sampler {name!r}: no such tuner; {near_names(tuner, TUNERS)}")
+        if n_objectives > 1:
+            raise ConfigError(
+                f"sampler {name!r}: NNI's tuners take one objective, got {n_objectives}; "
+                "name one objective, or choose another sampler"
+            )
+    elif name not in SAMPLERS:
+        raise ConfigError(f"unknown sampler {name!r}; {near_names(name, SAMPLERS)}")
+
+
+def make_sampler(
+    name: str,
+    space: SearchSpace,
+    budget: Budget,
+    objectives: Sequence[Objective],
+    seed: int,
+    *,
+    start: Sequence[Mapping[str, Label]] = (),
+) -> BaseSampler:
+    """A sampler of a space: all of them propose only designs that fit and are new.
+
+    `front_gain` is our own. The others are Optuna's within `BudgetedSampler`:
+
+    - `nsga2` and `nsga3`: a population of 12. Optuna recombines only the parameters that every
+      trial has; of a space with conditional choices that leaves few, so that ours recombine all.
+    - `tpe`: multivariate, conditional choices grouped with those that they always come with.
+    - `gp`: seconds a proposal; for up to about a hundred trials. Choices that are inactive in a
+      design stand at their first option.
+    - `random`: every choice drawn evenly.
+
+    `nni:NAME` is one of NNI's tuners, for a single objective.
+
+    Args:
+        name: which.
+        space: the space.
+        budget: the walls.
+        objectives: axes of the front, in the order of the study's directions.
+        seed: of every draw.
+        start: labels of designs that come before all others, in order, where they fit.
+
+    Raises:
+        ConfigError: there is no sampler of that name, or it needs what is not installed.
+    """
+    require_sampler(name, len(objectives))
+    if name == "front_gain":
+        known = [each.name if each.origin == "analytic" else None for each in objectives]
+        designs = SpaceDesigns(space, budget)
+        return FrontGainSampler(designs, known=known, seed=seed, start=start)
+    if name.startswith(NNI_PREFIX):
+        inner = _nni(name, space, objectives, seed)
+    else:
+        inner = _stock(name, space, seed)
+    return BudgetedSampler(space, budget, inner, seed, start=start)
+
+
+def _stock(name: str, space: SearchSpace, seed: int) -> BaseSampler:
+    children = MixedChildren(seed)
+    makers: dict[str, Callable[[], BaseSampler]] = {
+        "nsga2": lambda: NSGAIISampler(
+            population_size=N_STARTUP, seed=seed, child_generation_strategy=children
+        ),
+        "nsga3": lambda: NSGAIIISampler(
+            population_size=N_STARTUP, seed=seed, child_generation_strategy=children
+        ),
+        "tpe": lambda: TPESampler(
+            n_startup_trials=N_STARTUP, multivariate=True, group=True, seed=seed
+        ),
+        "gp": lambda: _gp(space, seed),
+        "random": lambda: RandomSampler(seed=seed),
+    }
+    with warnings.catch_warnings():
+        # Groups, children and NSGA-III may change, says Optuna; a change would show in our tests.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return makers[name]()
+
+
+def _gp(space: SearchSpace, seed: int) -> BaseSampler:
+    for package in ("torch", "scipy"):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"the sampler gp needs {package}: pip install {package}")
+    inner = GPSampler(seed=seed, n_startup_trials=N_STARTUP, warn_independent_sampling=False)
+    return RectangularSampler(space, inner)
+
+
+def _nni(name: str, space: SearchSpace, objectives: Sequence[Objective], seed: int) -> BaseSampler:
+    from nas_face.search.nni_sampler import nni_sampler
+
+    return nni_sampler(name.removeprefix(NNI_PREFIX), space, objectives, seed)

@@ -1,0 +1,137 @@
+"""One process at work in a run: joins the storage, sets up the evaluation, searches."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from nas_face.arch.spec import ArchSpec
+from nas_face.arch.zoo import network
+from nas_face.deploy import LatencyMeter
+from nas_face.errors import ConfigError
+from nas_face.nn import FaceModel
+from nas_face.search import SearchSettings, objective, run_search
+from nas_face.search.claims import SqlClaims
+from nas_face.search.workers import Worker
+from nas_face.space import SearchSpace
+from nas_face.study import storage
+from nas_face.study.config import load_run_study
+from nas_face.study.evaluate import TrainAndVerify
+from nas_face.study.faces import StudyFaces
+from nas_face.study.layout import WORKERS_FOLDER
+from nas_face.study.same_study import require_same
+from nas_face.study.seeding import kept_start
+from nas_face.train import EpochReport
+
+if TYPE_CHECKING:
+    from nas_face.study.run import Run
+
+REFERENCE_NETWORK = "mobilefacenet_128"
+REFERENCE_MS = "reference_ms"
+"""User attribute of the study: latency of the reference network when the run began."""
+
+FACES = "faces"
+"""User attribute of the study: digest of the names of its faces, which all workers must have."""
+
+
+def sit(
+    run: "Run",
+    faces: StudyFaces,
+    *,
+    on_epoch: Callable[[EpochReport], None],
+    on_trial: Callable[[FrozenTrial], None],
+    on_wait: Callable[[int], None],
+    sitting: float | None,
+    grace_s: float,
+) -> Study:
+    """Search in a run; see `Run.search`."""
+    config = run.config
+    torch.set_num_threads(config.threads)
+    objectives = tuple(objective(name) for name in config.objectives)
+    with storage.naming(run.url):
+        with run.locked():
+            require_same(run.folder, load_run_study(run.folder), config)
+            study = storage.join_study(run.url, config)
+            _require_same_faces(run, study, faces)
+        timed = config.budget.latency_limited or any(each.origin == "timed" for each in objectives)
+        start = kept_start(study, config, run.space)
+        settings = SearchSettings(
+            objectives=objectives,
+            budget=config.budget,
+            n_trials=config.trials,
+            seed=config.seed,
+            sampler=config.sampler,
+            rungs=config.rungs,
+            start=start.choices,
+        )
+        with _claims(run, sitting, grace_s) as claims:
+            meter = _meter(run) if timed else None
+            if meter is not None and REFERENCE_MS not in study.user_attrs:
+                study.set_user_attr(REFERENCE_MS, meter.reference_ms)
+            evaluate = TrainAndVerify(
+                config=config,
+                faces_of=_faces_of(run, faces),
+                meter=meter,
+                reference_ms=study.user_attrs.get(REFERENCE_MS, 0.0),
+                folder=run.folder / "candidates",
+                on_epoch=on_epoch,
+            )
+            run_search(
+                study,
+                run.space,
+                evaluate,
+                settings,
+                claims=claims,
+                on_trial=on_trial,
+                on_wait=on_wait,
+            )
+    return study
+
+
+@contextmanager
+def _claims(run: "Run", sitting: float | None, grace_s: float) -> Iterator[SqlClaims]:
+    engine, name = storage.open_storage(run.url).engine, run.config.name
+    folder = run.folder / WORKERS_FOLDER
+    with Worker(engine, name, folder, sitting=sitting, grace_s=grace_s) as me:
+        yield SqlClaims(engine, name, me)
+
+
+def _require_same_faces(run: "Run", study: Study, faces: StudyFaces) -> None:
+    """All machines of a run must have the same faces, wherever they lie."""
+    parts = (faces.split.train, faces.split.search, faces.split.test)
+    names = "\n\n".join("\n".join(part.names) for part in parts)
+    digest = hashlib.sha256(names.encode()).hexdigest()[:16]
+    if FACES not in study.user_attrs:
+        study.set_user_attr(FACES, digest)
+    elif study.user_attrs[FACES] != digest:
+        raise ConfigError(
+            f"{run.config.data.source}: not the faces with which the run {run.config.name} began; "
+            "give every worker the same images and the same list of exclusions"
+        )
+
+
+def _faces_of(run: "Run", faces: StudyFaces) -> Callable[[tuple[int, int]], StudyFaces]:
+    loaded = {run.space.input_shape[1:]: faces}
+
+    def faces_of(input_size: tuple[int, int]) -> StudyFaces:
+        if input_size not in loaded:
+            loaded[input_size] = run.faces(input_size)
+        return loaded[input_size]
+
+    return faces_of
+
+
+def _meter(run: "Run") -> LatencyMeter:
+    space: SearchSpace = run.space
+    reference = network(REFERENCE_NETWORK).spec
+    at_size = ArchSpec(
+        input_shape=(3, *space.input_shape[1:]),
+        stem=reference.stem,
+        stages=reference.stages,
+        head=reference.head,
+    )
+    return LatencyMeter(FaceModel.fresh(at_size, seed=0), run.folder)
