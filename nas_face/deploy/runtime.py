@@ -23,6 +23,7 @@ class OnnxSession:
         threads: that one call may use.
 
     Attributes:
+        threads: that one call may use.
         height: of the image that the file takes, in pixels.
         width: of the image that the file takes, in pixels.
         embedding_size: length of the embedding.
@@ -37,6 +38,7 @@ class OnnxSession:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.path = path
+        self.threads = threads
         self._session = _open(path, threads)
         self.height, self.width, self.embedding_size = _signature(self._session, path)
         self.properties: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
