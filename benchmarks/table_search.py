@@ -135,6 +135,11 @@ class TableDesigns:
         """Of the space."""
         return self._whole.knobs
 
+    @property
+    def kinds(self) -> NDArray[np.intp]:
+        """Of the space."""
+        return self._whole.kinds
+
     def draws(self, seed: int) -> Iterator[Candidate]:
         """Rows in random order, over and over."""
         rng = np.random.default_rng(seed)
@@ -158,6 +163,10 @@ class TableDesigns:
     def everything(self, limit: int) -> Sequence[Candidate] | None:
         """All rows."""
         return self._rows if len(self._rows) <= limit else None
+
+    def fits(self, candidate: Candidate) -> bool:
+        """Whether it is a row."""
+        return candidate.key in self._by_key
 
     def identity(self, candidate: Candidate) -> str:
         """The `arch_id`."""

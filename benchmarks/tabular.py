@@ -176,9 +176,8 @@ def options_of(parser: argparse.ArgumentParser, at: list[int], samplers: list[st
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=samplers)
 
 
-def print_lines(lines: Sequence[Mapping[str, str]]) -> None:
-    """One table, as Markdown."""
-    print("| " + " | ".join(lines[0]) + " |")
-    print("|" + "---|" * len(lines[0]))
-    for line in lines:
-        print("| " + " | ".join(line.values()) + " |", flush=True)
+def print_line(line: Mapping[str, str], *, first: bool) -> None:
+    """One row of a Markdown table, after the head if it is the first."""
+    if first:
+        print("| " + " | ".join(line) + " |\n" + "|" + "---|" * len(line))
+    print("| " + " | ".join(line.values()) + " |", flush=True)

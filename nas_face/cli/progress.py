@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from rich.console import Console
 from rich.progress import (
@@ -17,8 +17,6 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
     from nas_face.study.run import Run
     from nas_face.train import EpochReport
 
@@ -52,7 +50,7 @@ class SearchDisplay:
             note = f"epoch {report.epoch}/{report.n_epochs} {loss}"
             self._progress.update(self._trials, note=note)
 
-    def trial(self, worker: int, trial: "FrozenTrial") -> None:
+    def trial(self, worker: int, trial: Any) -> None:
         """A worker saw a trial to its end."""
         from nas_face.study.tables import trial_line
 
@@ -96,8 +94,8 @@ def crowding(n_workers: int, threads: int) -> str | None:
     if n_workers * threads <= cores:
         return None
     return (
-        f"{n_workers} workers of {threads} threads each share {cores} processor cores: each is "
-        "slower for it, and so are measured latencies"
+        f"workers x threads is {n_workers} x {threads}, and the processor has {cores} cores: "
+        "trainings and measured latencies will be slower"
     )
 
 

@@ -230,6 +230,7 @@ def _search(terminal: "Console", run: "Run", n_workers: int, grace_s: float) -> 
                 on_epoch=lambda report: display.epoch(1, report),
                 on_trial=lambda trial: display.trial(1, trial),
                 on_wait=lambda n_busy: display.waits(1, n_busy),
+                on_note=display.note,
                 grace_s=grace_s,
             )
 

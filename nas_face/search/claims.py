@@ -135,6 +135,4 @@ class SqlClaims:
         return holder
 
     def _is(self, what: str, key: str) -> ColumnElement[bool]:
-        return (
-            (CLAIMS.c.study == self._study) & (CLAIMS.c.what == what) & (CLAIMS.c.key == key)
-        )
+        return (CLAIMS.c.study == self._study) & (CLAIMS.c.what == what) & (CLAIMS.c.key == key)

@@ -20,6 +20,7 @@ from nas_face.search.budget import Budget
 from nas_face.search.objectives import OBJECTIVES
 from nas_face.space import Choice, Label, Screened, SearchSpace, screener_of
 from nas_face.space.encoding import encode
+from nas_face.space.template import Template
 
 N_WALK = 400
 """Single changes that are tried to bring a design that breaks a wall within the walls."""
@@ -28,7 +29,7 @@ MIN_HITS = 0.02
 """Share of draws within the walls below which the others are walked inside instead of dropped."""
 
 N_LOST = 5
-"""Draws that may fail to be walked inside before none is expected to fit."""
+"""Draws that may fail to be walked inside before nothing is expected to fit."""
 
 N_CACHED = 4
 """Spaces whose compiled form a process keeps."""
@@ -57,7 +58,12 @@ class Candidate:
 
 
 class Designs(Protocol):
-    """Where candidates come from; all that come out are within the walls."""
+    """Where candidates come from; all that are drawn or bred are within the walls.
+
+    Equal ones share what is made of them once in a process.
+    """
+
+    def __hash__(self) -> int: ...
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -143,7 +149,7 @@ class SpaceDesigns:
         """Every active choice drawn evenly; where hardly any draw is within the walls, draws are
         changed one choice at a time until they are."""
         rng = np.random.default_rng(seed)
-        n_inside = 0
+        n_inside = n_lost = 0
         for n_drawn, screened in enumerate(self._compiled.screener.draws(seed), 1):
             if self._budget.fits(screened.cost):
                 n_inside += 1
@@ -151,9 +157,12 @@ class SpaceDesigns:
             elif n_drawn * MIN_HITS > n_inside + 1:
                 inside = self._walked(screened, rng)
                 if inside is not None:
+                    n_inside += 1
                     yield self._candidate(inside)
-                elif n_inside == 0 and n_drawn * MIN_HITS > N_LOST:
-                    return
+                elif n_inside == 0:
+                    n_lost += 1
+                    if n_lost == N_LOST:
+                        return
 
     def mutate(self, candidate: Candidate, rng: np.random.Generator) -> Candidate | None:
         """See `Designs`."""
@@ -165,12 +174,12 @@ class SpaceDesigns:
 
     def of(self, params: Mapping[str, Any]) -> Candidate | None:
         """See `Designs`."""
-        key = key_of(params)
+        key = tuple(params.items())
         known = self._compiled.known
         if key not in known:
             try:
                 screened = self._compiled.screener.screened(params)
-            except (KeyError, ArchError):
+            except (KeyError, ArchError, SpaceError):
                 screened = None
             known[key] = None if screened is None else self._candidate(screened)
         return known[key]
@@ -269,7 +278,7 @@ class Encoder:
 
 def columns_of(choice: Choice, *, conditional: bool) -> dict[Label, tuple[float, ...]]:
     """Numbers that each label of a choice stands for, as in `nas_face.space.encoding`."""
-    flat = {"": Choice(options={label: label for label in choice.labels})}
+    flat: dict[str, Template] = {"": Choice(options={label: label for label in choice.labels})}
     single = {label: tuple(encode(flat, {}, {"": label}).tolist()) for label in choice.labels}
     if not conditional:
         return single
@@ -288,7 +297,7 @@ class _Compiled:
             path: CategoricalDistribution(choice.labels)
             for path, choice in space.choices().items()
         }
-        self.known: dict[str, Candidate | None] = {}
+        self.known: dict[tuple[tuple[str, Label], ...], Candidate | None] = {}
         self.ids: dict[str, str] = {}
         self.everything: dict[str, list[Candidate]] = {}
 

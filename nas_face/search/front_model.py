@@ -51,6 +51,10 @@ class FrontModel:
         self._encoder = encoder_of(designs, names)
         self._features = features
         finished = [past.candidate for past in history.finished]
+        if features is not None:
+            rows = self._rows(finished)
+            self._feature_mean = rows.mean(axis=0)
+            self._feature_sd = np.where(rows.std(axis=0) > 0.0, rows.std(axis=0), 1.0)
         running = list(history.running)
         inputs, at_work = self._inputs(finished), None
         if running:
@@ -127,10 +131,16 @@ class FrontModel:
         inputs = self._encoder.inputs(candidates)
         if self._features is None:
             return inputs
-        rows = [self._features(each) for each in candidates]
-        if any(row is None for row in rows):
+        rows = (self._rows(candidates) - self._feature_mean) / self._feature_sd
+        return stacked(inputs, rows / np.sqrt(rows.shape[1]))
+
+    def _rows(self, candidates: Sequence[Candidate]) -> Floats:
+        """Features of all of them."""
+        assert self._features is not None
+        found = [self._features(each) for each in candidates]
+        if any(each is None for each in found):
             raise LookupError("a candidate has no features")
-        return stacked(inputs, np.array(rows, dtype=np.float64))
+        return np.array(found, dtype=np.float64)
 
 
 def _beyond(values: Floats) -> float:

@@ -62,6 +62,7 @@ class ParameterDesigns:
             [start + np.arange(width) for start, width in zip(starts, widths, strict=True)]
         )
         self._everything: list[Candidate] | None = None
+        self._made: dict[tuple[tuple[str, Any], ...], Candidate | None] = {}
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -108,15 +109,21 @@ class ParameterDesigns:
 
     def of(self, params: Mapping[str, Any]) -> Candidate | None:
         """See `Designs`; parameters beside those of the distributions do no harm."""
-        if any(axis.name not in params or not axis.has(params[axis.name]) for axis in self._axes):
-            return None
-        return self._candidate({axis.name: params[axis.name] for axis in self._axes})
+        key = tuple(params.items())
+        if key not in self._made:
+            axes = self._axes
+            if all(axis.name in params and axis.has(params[axis.name]) for axis in axes):
+                own = {axis.name: axis.own(params[axis.name]) for axis in axes}
+                self._made[key] = self._candidate(own)
+            else:
+                self._made[key] = None
+        return self._made[key]
 
     def everything(self, limit: int) -> Sequence[Candidate] | None:
         """See `Designs`."""
+        if math.prod(axis.size for axis in self._axes) > limit:
+            return None
         if self._everything is None:
-            if math.prod(axis.size for axis in self._axes) > limit:
-                return None
             names = [axis.name for axis in self._axes]
             ways = itertools.product(*(axis.labels for axis in self._axes))
             found = (self._inside(dict(zip(names, labels, strict=True))) for labels in ways)
@@ -157,6 +164,9 @@ class _Axis(Protocol):
 
     def has(self, label: Any) -> bool: ...
 
+    def own(self, label: Any) -> Any:
+        """The label as the distribution has it: 1 where 1.0 is given."""
+
     def draw(self, rng: np.random.Generator) -> Any: ...
 
     def another(self, label: Any, rng: np.random.Generator) -> Any: ...
@@ -173,12 +183,16 @@ class _Labels:
         self._choice = Choice(options={label: label for label in labels})
         self._columns = columns_of(self._choice, conditional=False)
         self.width = len(self._columns[labels[0]])
+        self._own = {label: label for label in labels}
 
     def columns(self, label: Any) -> Sequence[float]:
         return self._columns[label]
 
     def has(self, label: Any) -> bool:
-        return label in self._columns
+        return label in self._own
+
+    def own(self, label: Any) -> Any:
+        return self._own[label]
 
     def draw(self, rng: np.random.Generator) -> Any:
         return self.labels[int(rng.integers(len(self.labels)))]
@@ -209,6 +223,9 @@ class _Numbers:
     def has(self, label: Any) -> bool:
         is_number = isinstance(label, int | float) and not isinstance(label, bool)
         return is_number and self._distribution.low <= label <= self._distribution.high
+
+    def own(self, label: Any) -> Any:
+        return int(label) if isinstance(self._distribution, IntDistribution) else float(label)
 
     def draw(self, rng: np.random.Generator) -> Any:
         return self._at(float(rng.random()))

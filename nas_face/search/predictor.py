@@ -22,10 +22,10 @@ MAX_GROUPS = 40
 """Groups of columns that have weights of their own; where there are more, those that vary least
 over the designs with values share one."""
 
-MAX_FITTED = 120
+MAX_FITTED = 100
 """Designs that weights and noise are fitted to; of more, the best ones and others evenly."""
 
-MAX_STEPS = 25
+MAX_STEPS = 15
 """Steps of the fit."""
 
 JITTER = 1e-6
@@ -172,13 +172,19 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
     """Of all pairs of rows, `(A, B)`."""
     squares = np.einsum("ad,ad->a", a, a)[:, None] + np.einsum("bd,bd->b", b, b)
     squares -= 2.0 * (a @ b.T)
-    return np.maximum(squares, 0.0, out=squares)
+    np.maximum(squares, 0.0, out=squares)
+    return np.asarray(squares)
 
 
 def matern(squares: Floats) -> Floats:
     """Matern 5/2 covariance of squared distances."""
     root = np.sqrt(5.0 * squares)
-    return np.asarray((1.0 + root + root * root / 3.0) * np.exp(-root))
+    polynomial = root / 3.0
+    polynomial += 1.0
+    polynomial *= root
+    polynomial += 1.0
+    polynomial *= np.exp(np.negative(root, out=root), out=root)
+    return np.asarray(polynomial)
 
 
 def fit(inputs: Inputs, values: Floats, extra_noise: Floats) -> Tuned:

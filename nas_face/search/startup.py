@@ -17,14 +17,14 @@ from nas_face.search.designs import Candidate, Designs
 MAX_EVERYTHING = 20_000
 """Spaces up to this size are gone through as a whole."""
 
-N_POOL = 1000
+N_POOL = 600
 """Draws that stand for a larger space."""
 
-N_STARTS, N_CHANGES = 4, 80
+N_STARTS, N_CHANGES = 3, 60
 """Walks to each end of a known objective, and changes that each tries."""
 
 N_LOOKED_AT = 2000
-"""Designs of the pool that a seed picks from."""
+"""Designs of the pool that a seed picks from: half of them, at most so many."""
 
 N_NEAR = 16
 """Designs near the wanted cost, of which the one least like those before is taken."""
@@ -75,9 +75,12 @@ def first_designs(
         tried: the designs before this one.
         rng: picks a part of the pool.
     """
-    picked = [pool[at] for at in rng.permutation(len(pool))[:N_LOOKED_AT]]
+    shuffled = [pool[at] for at in rng.permutation(len(pool))]
+    n_looked_at = min(N_LOOKED_AT, (len(pool) + 1) // 2)
+    picked, others = shuffled[:n_looked_at], shuffled[n_looked_at:]
     if not names:
         yield from _unlike(picked, tried)
+        yield from others
         return
     name = names[len(tried) % len(names)]
     logs = logarithms([each.known[name] for each in pool])
@@ -88,6 +91,7 @@ def first_designs(
     n_near = min(N_NEAR, max(1, int((away <= NEAR * extent).sum())))
     yield from _unlike([picked[at] for at in order[:n_near]], tried)
     yield from (picked[at] for at in order[n_near:])
+    yield from others
 
 
 def logarithms(values: Sequence[float]) -> NDArray[np.float64]:

@@ -11,14 +11,11 @@ RUN/report/           front.csv, front.png, front.html
 """
 
 import contextlib
-import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-import filelock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
@@ -34,23 +31,13 @@ from nas_face.space.target import load_target
 from nas_face.study import storage
 from nas_face.study.config import StudyConfig, load_run_study, study_of
 from nas_face.study.faces import StudyFaces, load_faces
-from nas_face.study.layout import (
-    LOCK_FILE,
-    SPACE_FILE,
-    STORAGE_URL_FILE,
-    STUDY_FILE,
-    TARGET_FILE,
-)
+from nas_face.study.folder import has_begun, locked, write_files
+from nas_face.study.layout import STORAGE_URL_FILE, STUDY_FILE
 from nas_face.study.preflight import Preflight, check_budget
 from nas_face.study.same_study import require_same
 from nas_face.study.seeding import start_designs
 from nas_face.study.sitting import sit
 from nas_face.train import EpochReport
-
-PARTIAL = ".partial"
-LOCK_S = 60
-_COPIES = (SPACE_FILE, TARGET_FILE, STUDY_FILE, STORAGE_URL_FILE)
-_FILES_AT_START = (LOCK_FILE, *_COPIES, *(name + PARTIAL for name in _COPIES))
 
 
 @final
@@ -103,23 +90,18 @@ class Run:
             ConfigError: the folder holds something else, or a run of another study; the message
                 names the first difference.
         """
-        if _has_begun(folder):
+        if has_begun(folder):
             return _taken_up(folder, config, storage_url)
         space = _for_target(_space_of(config), config)
         if storage_url is None:  # a wrong name shows before anything is written
             start_designs(config.start_with, space, config.budget)
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            if _has_begun(folder):  # by another process in the meantime
+        with locked(folder):
+            if has_begun(folder):  # by another process in the meantime
                 return _taken_up(folder, config, storage_url)
             (folder / STORAGE_URL_FILE).unlink(missing_ok=True)
             url = storage.url_of(folder, storage_url)
-            _write(folder / SPACE_FILE, Path(config.space).read_bytes())
-            if config.target is not None:
-                _write(folder / TARGET_FILE, Path(config.target).read_bytes())
-            if storage_url is not None:
-                _write(folder / STORAGE_URL_FILE, f"{storage.shown(url)}\n".encode())
-            _write(folder / STUDY_FILE, f"{json.dumps(config.to_data(), indent=1)}\n".encode())
+            write_files(folder, config, None if storage_url is None else storage.shown(url))
         return Run(folder=folder, config=config, space=space, url=url)
 
     @property
@@ -154,7 +136,7 @@ class Run:
         Raises:
             ConfigError: another process does not let go of them.
         """
-        with _locked(self.folder):
+        with locked(self.folder):
             yield
 
     def faces(self, input_size: tuple[int, int] | None = None) -> StudyFaces:
@@ -184,6 +166,7 @@ class Run:
         on_epoch: Callable[[EpochReport], None] = lambda report: None,
         on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
         on_wait: Callable[[int], None] = lambda n_busy: None,
+        on_note: Callable[[str], None] = lambda line: None,
         sitting: float | None = None,
         grace_s: float = GRACE_S,
     ) -> Study:
@@ -195,6 +178,7 @@ class Run:
             on_epoch: told of every epoch of every candidate.
             on_trial: told of every trial that ends here.
             on_wait: told once, with their number, when only trials of other workers are left.
+            on_note: told what people should know before the first trial, a line at a time.
             sitting: see `nas_face.search.workers.Worker`.
             grace_s: see there.
 
@@ -208,6 +192,7 @@ class Run:
             on_epoch=on_epoch,
             on_trial=on_trial,
             on_wait=on_wait,
+            on_note=on_note,
             sitting=sitting,
             grace_s=grace_s,
         )
@@ -260,11 +245,6 @@ class Run:
         )
 
 
-def _has_begun(folder: Path) -> bool:
-    """Whether a folder holds more than the files with which a run starts."""
-    return folder.is_dir() and any(each.name not in _FILES_AT_START for each in folder.iterdir())
-
-
 def _taken_up(folder: Path, config: StudyConfig, storage_url: str | None) -> Run:
     if not (folder / STUDY_FILE).exists():
         raise ConfigError(f"{folder}: not empty and not a run folder; choose another with --out")
@@ -272,29 +252,6 @@ def _taken_up(folder: Path, config: StudyConfig, storage_url: str | None) -> Run
     require_same(folder, run.config, config)
     again = _with_trials(run.config, config.trials)
     return Run(folder=folder, config=again, space=_for_target(run.space, again), url=run.url)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    lock = filelock.FileLock(folder / LOCK_FILE)
-    try:
-        lock.acquire(timeout=LOCK_S)
-    except filelock.Timeout as failure:
-        raise ConfigError(
-            f"{folder}: another process has held its files for {LOCK_S} seconds; end that one, or "
-            "choose another folder with --out"
-        ) from failure
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """In one step, so that others read the old file or the new one."""
-    partial = path.with_name(path.name + PARTIAL)
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def _space_of(config: StudyConfig) -> SearchSpace:

@@ -1,9 +1,10 @@
 """One process at work in a run: joins the storage, sets up the evaluation, searches."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from optuna.study import Study
@@ -23,6 +24,7 @@ from nas_face.study.config import load_run_study
 from nas_face.study.evaluate import TrainAndVerify
 from nas_face.study.faces import StudyFaces
 from nas_face.study.layout import WORKERS_FOLDER
+from nas_face.study.preflight_latency import LatencySurvey, preflight_latency
 from nas_face.study.same_study import require_same
 from nas_face.study.seeding import kept_start
 from nas_face.train import EpochReport
@@ -30,9 +32,13 @@ from nas_face.train import EpochReport
 if TYPE_CHECKING:
     from nas_face.study.run import Run
 
+WAIT_S = 0.5
 REFERENCE_NETWORK = "mobilefacenet_128"
 REFERENCE_MS = "reference_ms"
 """User attribute of the study: latency of the reference network when the run began."""
+
+LATENCY_SURVEY = "latency_survey"
+"""User attribute of the study: `LatencySurvey` of before the first trial."""
 
 FACES = "faces"
 """User attribute of the study: digest of the names of its faces, which all workers must have."""
@@ -45,6 +51,7 @@ def sit(
     on_epoch: Callable[[EpochReport], None],
     on_trial: Callable[[FrozenTrial], None],
     on_wait: Callable[[int], None],
+    on_note: Callable[[str], None],
     sitting: float | None,
     grace_s: float,
 ) -> Study:
@@ -59,6 +66,8 @@ def sit(
             _require_same_faces(run, study, faces)
         timed = config.budget.latency_limited or any(each.origin == "timed" for each in objectives)
         start = kept_start(study, config, run.space)
+        for note in start.notes:
+            on_note(note)
         settings = SearchSettings(
             objectives=objectives,
             budget=config.budget,
@@ -70,16 +79,24 @@ def sit(
         )
         with _claims(run, sitting, grace_s) as claims:
             meter = _meter(run) if timed else None
-            if meter is not None and REFERENCE_MS not in study.user_attrs:
-                study.set_user_attr(REFERENCE_MS, meter.reference_ms)
             evaluate = TrainAndVerify(
                 config=config,
                 faces_of=_faces_of(run, faces),
                 meter=meter,
-                reference_ms=study.user_attrs.get(REFERENCE_MS, 0.0),
+                reference_ms=_once(study, claims, REFERENCE_MS, lambda: meter.reference_ms)
+                if meter is not None
+                else 0.0,
                 folder=run.folder / "candidates",
                 on_epoch=on_epoch,
             )
+            if config.budget.latency_limited:
+                made = _once(
+                    study,
+                    claims,
+                    LATENCY_SURVEY,
+                    lambda: _latency_survey(run, evaluate).to_data(),
+                )
+                on_note(str(LatencySurvey.of(made)))
             run_search(
                 study,
                 run.space,
@@ -98,6 +115,27 @@ def _claims(run: "Run", sitting: float | None, grace_s: float) -> Iterator[SqlCl
     folder = run.folder / WORKERS_FOLDER
     with Worker(engine, name, folder, sitting=sitting, grace_s=grace_s) as me:
         yield SqlClaims(engine, name, me)
+
+
+def _once(study: Study, claims: SqlClaims, name: str, make: Callable[[], Any]) -> Any:
+    """A user attribute of the study, made by one worker, once in a run."""
+    while name not in study.user_attrs:
+        if claims.take("once", name) is None:
+            time.sleep(WAIT_S)
+        else:
+            study.set_user_attr(name, make())
+    return study.user_attrs[name]
+
+
+def _latency_survey(run: "Run", evaluate: TrainAndVerify) -> LatencySurvey:
+    """What timings of a few designs say about the space."""
+    return preflight_latency(
+        run.space,
+        run.config.budget,
+        lambda spec: evaluate.time(spec)["latency_ms"],
+        seed=run.config.seed,
+        name=run.config.space,
+    )
 
 
 def _require_same_faces(run: "Run", study: Study, faces: StudyFaces) -> None:

@@ -244,4 +244,3 @@ def _is_race(failure: Exception) -> bool:
         or (isinstance(each, DBAPIError) and "exist" in str(each.orig).lower())
         for each in causes
     )
-

@@ -77,7 +77,9 @@ def search_in_parallel(run: Run, n_workers: int, listener: Listener, *, grace_s:
                     message = child.pipe.recv()
                 except (EOFError, OSError):
                     del crew[child.number]
-                    died = child.ended()
+                    died, by_signal = child.ended()
+                    if not by_signal:  # its traceback is on the terminal
+                        raise SearchFailed(f"worker {child.number} {died}") from None
                     if n_replaced < MAX_REPLACED:
                         n_replaced += 1
                         listener.note(f"worker {child.number} {died}; it is replaced")
@@ -95,9 +97,10 @@ def search_in_parallel(run: Run, n_workers: int, listener: Listener, *, grace_s:
                         child.ended()
                         if message.content is not None:
                             raise message.content
-                    elif message.what == "note" and message.content not in heard:
-                        heard.add(message.content)
-                        listener.note(message.content)
+                    elif message.what == "note":
+                        if message.content not in heard:
+                            heard.add(message.content)
+                            listener.note(message.content)
                     else:
                         _pass_on(listener, child.number, message)
     finally:
@@ -144,13 +147,18 @@ class _Child:
             signal.signal(signal.SIGINT, before)
         theirs.close()
 
-    def ended(self) -> str:
-        """Wait for the end; how it was."""
+    def ended(self) -> tuple[str, bool]:
+        """Wait for the end; how it was, and whether a signal brought it."""
         self.process.join(END_S)
-        code = self.process.exitcode
-        if code is None:
-            return "does not answer any more"
-        return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        if self.process.is_alive():  # it has closed its pipe, and goes on to nobody's use
+            self.process.kill()
+            self.process.join()
+        code = self.process.exitcode or 0
+        return (
+            (f"was killed by signal {-code}", True)
+            if code < 0
+            else (f"ended with code {code}", False)
+        )
 
 
 def _pass_on(listener: Listener, worker: int, message: _Message) -> None:
@@ -191,6 +199,7 @@ def _work(order: _Order, pipe: Connection) -> None:
             on_epoch=lambda report: say("epoch", report),
             on_trial=lambda trial: say("trial", trial),
             on_wait=lambda n_busy: say("wait", n_busy),
+            on_note=lambda line: say("note", line),
             sitting=order.sitting,
             grace_s=order.grace_s,
         )

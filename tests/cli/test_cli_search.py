@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nas_face.errors import ConfigError
 from nas_face.study.run import Run
 
 PROGRAM = [sys.executable, "-c", "from nas_face.cli import main; main()"]
@@ -156,7 +155,8 @@ def test_run_on_a_disk_that_cannot_be_written_can_still_be_read(nas_face, run):
 
 
 @pytest.mark.slow
-def test_second_search_and_interruption(study, tmp_path):
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_interruption(sign, study, tmp_path):
     command = [*PROGRAM, "search", study, "--trials", "24", "--max-madds", "9M"]
     command = [*map(str, command), "--out", str(tmp_path / "run")]
     first = subprocess.Popen(
@@ -168,27 +168,48 @@ def test_second_search_and_interruption(study, tmp_path):
             assert first.poll() is None, first.stderr.read()
             assert time.monotonic() < end
             time.sleep(0.01)
-        from_here = Run.open(tmp_path / "run")
-        with pytest.raises(ConfigError, match="another process is searching here"):
-            with from_here.locked():
-                pass
-        first.send_signal(signal.SIGINT)
+        first.send_signal(sign)
         _, err = first.communicate(timeout=60)
     finally:
         first.kill()
     assert first.returncode == 130
     assert err.splitlines()[-1] == "nas-face: interrupted; run the same command to go on"
     assert "Traceback" not in err
-    with from_here.locked():
-        pass
+    workers = tmp_path / "run" / "workers"
+    assert not workers.exists() or list(workers.iterdir()) == []
 
 
-def test_search_while_another_one_holds_the_folder(nas_face, study, run):
-    with Run.open(run).locked():
-        answer = nas_face("search", study, "--out", run)
-        assert nas_face("pareto", run).code == 0
+def test_the_same_command_joins_a_search_that_runs(nas_face, study, run):
+    command = ["search", study, "--out", run, "--trials", "5"]
+    beside = subprocess.Popen(
+        [*PROGRAM, *map(str, command)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    answer = nas_face(*command)
+    _, err = beside.communicate(timeout=120)
+    assert (answer.code, beside.returncode) == (0, 0), (answer.err, err)
+    assert "5 trials: 5 complete" in answer.out
+    ended = [line.split()[1] for line in (answer.err + err).splitlines() if "log_tar 0" in line]
+    assert sorted(ended) == ["3", "4"]
+
+
+def test_another_study_is_refused_beside_a_search_that_runs(nas_face, study, run):
+    answer = nas_face("search", study, "--out", run, "--seed", "99")
     assert answer.code == 2
-    assert "another process is searching here; wait for it" in answer.err.splitlines()[-1]
+    assert "holds a run of another study: seed was" in answer.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "postgresql+psycopg://me:secret@/x?host=/nowhere", "sqlite:////nowhere/x"]
+)
+def test_a_storage_that_cannot_be_is_one_line(url, nas_face, study, tmp_path):
+    answer = nas_face("search", study, "--out", tmp_path / "run", "--storage", url)
+    assert answer.code == 2
+    assert answer.err.splitlines()[-1].startswith("nas-face: ")
+    assert "secret" not in answer.err
+    assert "Traceback" not in answer.err
 
 
 def test_dashboard_refuses_a_port_that_cannot_be(nas_face, searched):

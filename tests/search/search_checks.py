@@ -26,7 +26,7 @@ from nas_face.space import Choice, Design, Label, SearchSpace, load_space
 
 SCORE = Objective(name="score", direction="maximize", origin="trained", title="made up")
 AXES = (SCORE, objective("madds"))
-SAMPLERS = ("random", "tpe", "nsga2", "nsga3")
+SAMPLERS = ("random", "tpe", "nsga2", "nsga3", "front_gain")
 
 
 def shipped_space() -> SearchSpace:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.samplers import RandomSampler
+from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from search_checks import (
     SAMPLERS,
@@ -27,8 +30,9 @@ from search_checks import (
 )
 
 from nas_face.errors import SearchFailed
-from nas_face.search import Budget, Rungs, TrialStopped, run_search
-from nas_face.search.record import ARCH_ID, FAILURE, METRICS, STOPPED
+from nas_face.search import Budget, Rungs, TrialStopped, loop, run_search
+from nas_face.search.ledger import Ledger
+from nas_face.search.record import ARCH_ID, FAILURE, LEDGER, METRICS, REFUSED, STOPPED, TIMED
 from nas_face.space.survey import survey
 
 SPACE = shipped_space()
@@ -360,3 +364,144 @@ def test_a_rung_without_a_value_is_a_failure():
 
     with pytest.raises(SearchFailed, match="MetricError: no value for the objective score"):
         search(SPACE, settings(rungs=RUNGS), Evaluation(silent))
+
+
+def latency(spec):
+    """Made up, and no function of the multiply-adds alone."""
+    return {"latency_ms": 1.0 + made_up(spec, 0)}
+
+
+@every_sampler
+def test_what_is_over_a_wall_of_latency_is_timed_and_not_trained(name):
+    trained = []
+
+    def run(spec, seed, report):
+        trained.append(spec.arch_id)
+        return score_of(spec, seed, report)
+
+    how = settings(n_trials=10, sampler=name, budget=Budget(max_latency_ms=1.4))
+    study = search(SPACE, how, Evaluation(run, latency))
+    states = {TrialState.COMPLETE: [], TrialState.PRUNED: []}
+    for trial in study.trials:
+        spec = SPACE.decode(trial.params)
+        states[trial.state].append(spec)
+        assert trial.user_attrs[TIMED] == latency(spec)
+        assert trial.user_attrs[METRICS]["latency_ms"] == latency(spec)["latency_ms"]
+        assert (REFUSED in trial.user_attrs) is (trial.state == TrialState.PRUNED)
+    assert [spec.arch_id for spec in states[TrialState.COMPLETE]] == trained
+    assert len(trained) == 10
+    assert all(latency(spec)["latency_ms"] <= 1.4 for spec in states[TrialState.COMPLETE])
+    assert states[TrialState.PRUNED]
+    assert all(latency(spec)["latency_ms"] > 1.4 for spec in states[TrialState.PRUNED])
+    assert len({trial.user_attrs[ARCH_ID] for trial in study.trials}) == len(study.trials)
+
+
+def test_a_search_that_is_interrupted_under_a_wall_of_latency_times_nothing_twice():
+    how = settings(n_trials=8, budget=Budget(max_latency_ms=1.4))
+    whole = search(SPACE, how, Evaluation(score_of, latency))
+    for at in range(1, 8):
+        timed, calls = [], []
+
+        def time(spec, timed=timed):
+            timed.append(spec.arch_id)
+            return latency(spec)
+
+        def run(spec, seed, report, calls=calls, at=at):
+            calls.append(spec)
+            if len(calls) == at:
+                raise KeyboardInterrupt
+            return score_of(spec, seed, report)
+
+        study = new_study()
+        with pytest.raises(KeyboardInterrupt):
+            run_search(study, SPACE, Evaluation(run, time), how)
+        run_search(study, SPACE, Evaluation(run, time), how)
+        assert history(study) == history(whole)
+        assert len(timed) == len(set(timed)) == len(whole.trials)
+
+
+def test_a_wall_that_refuses_design_after_design_ends_the_search_with_the_nearest_miss():
+    with pytest.raises(SearchFailed, match="50 designs in a row were refused") as caught:
+        search(
+            SPACE,
+            settings(n_trials=3, budget=Budget(max_latency_ms=0.5)),
+            Evaluation(score_of, latency),
+        )
+    number, ms = re.search(
+        r"nearest miss is trial (\d+) at ([0-9.]+) ms", str(caught.value)
+    ).groups()
+    again = new_study()
+    with pytest.raises(SearchFailed):
+        run_search(
+            again,
+            SPACE,
+            Evaluation(score_of, latency),
+            settings(n_trials=3, budget=Budget(max_latency_ms=0.5)),
+        )
+    refused = {each.number: each.user_attrs[TIMED]["latency_ms"] for each in again.trials}
+    assert len(refused) == 50
+    assert int(number) == min(refused, key=refused.get)
+    assert float(ms) == pytest.approx(min(refused.values()), rel=1e-3)
+
+
+def test_a_wall_of_latency_that_nothing_measures_is_a_failure():
+    with pytest.raises(SearchFailed, match="the budget limits latency_ms, but nothing measures"):
+        search(SPACE, settings(budget=Budget(max_latency_ms=1.0)))
+
+
+def test_a_sampler_that_repeats_itself_is_asked_again(monkeypatch):
+    """As two workers' samplers may, which know nothing of each other's proposals."""
+
+    asked = []
+
+    def stubborn(name, space, budget, objectives, seed, *, start):
+        asked.append(seed)
+        return RandomSampler(seed=len(asked) % 4)  # four different proposals in all
+
+    monkeypatch.setattr(loop, "make_sampler", stubborn)
+    study = search(SPACE, settings(n_trials=4))
+    assert len({trial.user_attrs[ARCH_ID] for trial in study.trials}) == len(study.trials) == 4
+    ledgers = [Ledger.of(trial.user_attrs[LEDGER]).counts for trial in study.trials]
+    assert sum(each["proposed"] for each in ledgers) == len(asked)
+    assert len(set(asked)) == len(asked)
+    repeated = sum(each.get("repeated", 0) for each in ledgers)
+    assert repeated == len(asked) - 4
+
+
+def test_a_sampler_that_knows_no_budget_trains_nothing_over_it(monkeypatch):
+    def careless(name, space, budget, objectives, seed, *, start):
+        return RandomSampler(seed=seed)
+
+    monkeypatch.setattr(loop, "make_sampler", careless)
+    how = settings(n_trials=6, budget=Budget(max_madds=WALL))
+    study = search(SPACE, how)
+    assert len(study.trials) == 6
+    assert all(trial.values[1] <= WALL for trial in study.trials)
+    counts = [Ledger.of(trial.user_attrs[LEDGER]).counts for trial in study.trials]
+    assert sum(each.get("refused", 0) for each in counts) > 0
+
+
+def test_a_trial_of_which_all_is_on_record_is_only_told(monkeypatch):
+    """The process dies between the figures and the end of the trial."""
+    study = new_study()
+
+    def dying(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "tell", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(study, SPACE, evaluate, settings(n_trials=1))
+    assert METRICS in study.trials[0].user_attrs
+    run_search(study, SPACE, failing_at(range(9)), settings(n_trials=1))
+    assert history(study) == history(search(SPACE, settings(n_trials=1)))
+
+
+def test_the_history_and_the_sampler_of_the_study_stay_as_they_are():
+    study = new_study(sampler=(mine := RandomSampler(seed=0)))
+    study.add_trial(optuna.create_trial(values=[0.5, 1.0]))
+    study.enqueue_trial({"x": 1})
+    run_search(study, SPACE, evaluate, settings(n_trials=2))
+    assert study.sampler is mine
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.COMPLETE, TrialState.WAITING] + [TrialState.COMPLETE] * 2
