@@ -78,8 +78,13 @@ class FrontModel:
             each for each, best in zip([*finished, *running], on_front, strict=True) if best
         ]
 
-    def gains(self, candidates: Sequence[Candidate]) -> Floats:
-        """Expected gain of each candidate, `(K,)`."""
+    def gains(self, candidates: Sequence[Candidate], *, alone: int | None = None) -> Floats:
+        """Expected gain of each candidate, `(K,)`.
+
+        Args:
+            candidates: not trained yet.
+            alone: column of an objective, if that one only is to be improved.
+        """
         if not candidates:
             return np.zeros(0)
         inputs = self._inputs(candidates)
@@ -91,7 +96,10 @@ class FrontModel:
                 means[:, column], deviations[:, column] = predictor.predict(inputs)
             else:
                 means[:, column] = [each.known[name] for each in candidates]
-        return expected_gains(means, deviations, self._reached, self._reference)
+        axes = slice(None) if alone is None else slice(alone, alone + 1)
+        return expected_gains(
+            means[:, axes], deviations[:, axes], self._reached[:, axes], self._reference[axes]
+        )
 
     def _learn(
         self,

@@ -222,6 +222,7 @@ class _Worker:
                 settings.objectives,
                 seed,
                 start=settings.start,
+                features=settings.features,
             )
             ledger.count("proposed")
             try:

@@ -19,7 +19,7 @@ from nas_face.errors import ConfigError, near_names
 from nas_face.search.budget import Budget
 from nas_face.search.children import MixedChildren
 from nas_face.search.designs import SpaceDesigns
-from nas_face.search.front_gain import FrontGainSampler
+from nas_face.search.front_gain import Features, FrontGainSampler
 from nas_face.search.objectives import Objective
 from nas_face.search.rectangular import RectangularSampler
 from nas_face.search.sampler import N_STARTUP, BudgetedSampler
@@ -68,6 +68,7 @@ def make_sampler(
     seed: int,
     *,
     start: Sequence[Mapping[str, Label]] = (),
+    features: Features | None = None,
 ) -> BaseSampler:
     """A sampler of a space: all of them propose only designs that fit and are new.
 
@@ -89,6 +90,7 @@ def make_sampler(
         objectives: axes of the front, in the order of the study's directions.
         seed: of every draw.
         start: labels of designs that come before all others, in order, where they fit.
+        features: further numbers of a design for the model of `front_gain`; the others have none.
 
     Raises:
         ConfigError: there is no sampler of that name, or it needs what is not installed.
@@ -97,7 +99,7 @@ def make_sampler(
     if name == "front_gain":
         known = [each.name if each.origin == "analytic" else None for each in objectives]
         designs = SpaceDesigns(space, budget)
-        return FrontGainSampler(designs, known=known, seed=seed, start=start)
+        return FrontGainSampler(designs, known=known, seed=seed, start=start, features=features)
     if name.startswith(NNI_PREFIX):
         inner = _nni(name, space, objectives, seed)
     else:

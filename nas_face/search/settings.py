@@ -8,6 +8,7 @@ from typing import Protocol, final
 from nas_face.arch.spec import ArchSpec
 from nas_face.errors import MetricError
 from nas_face.search.budget import Budget
+from nas_face.search.front_gain import Features
 from nas_face.search.ledger import Ledger
 from nas_face.search.objectives import Objective
 from nas_face.search.rungs import Rungs
@@ -64,6 +65,7 @@ class SearchSettings:
         sampler: which one proposes, by its name in `make_sampler`.
         rungs: early stopping.
         start: labels of designs to begin with, by path.
+        features: further numbers of a design for the model of the sampler, if it has one.
     """
 
     objectives: tuple[Objective, ...]
@@ -73,6 +75,7 @@ class SearchSettings:
     sampler: str
     rungs: Rungs
     start: tuple[Mapping[str, Label], ...] = ()
+    features: Features | None = None
 
 
 def values_of(

@@ -7,18 +7,14 @@ from typing import Protocol, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.study import Study
 
-from nas_face.arch.codec import to_data
 from nas_face.arch.spec import ArchSpec
-from nas_face.proxies import log_rank_sum, proxy, proxy_values
+from nas_face.proxies import ProxyScores, log_rank_sum, proxy, proxy_values
 from nas_face.search import Budget, derive_seed
-from nas_face.space import Label, Screener, SearchSpace
+from nas_face.search.designs import Candidate
+from nas_face.space import Label, SearchSpace, screener_of
 from nas_face.study.proxy_scorer import ProxyScorer
 from nas_face.study.proxy_settings import ProxySettings
-
-PROXY_START = "proxy_start"
-"""User attribute of the Optuna study: the designs that proxies chose to begin with."""
 
 N_SCREENED = 2000
 
@@ -75,33 +71,26 @@ def warm_start(
     return sorted(found, key=lambda each: each.madds)
 
 
-def kept_proxy_start(
-    study: Study,
+def chosen_by_proxies(
     space: SearchSpace,
     budget: Budget,
     settings: ProxySettings,
-    scorer: ProxyScorer,
+    scorer: Callable[[ArchSpec, Sequence[str]], ProxyScores],
     *,
     seed: int,
-) -> tuple[dict[str, Label], ...]:
-    """Labels of the designs that proxies choose to begin with: as the study keeps them, or chosen
-    now and kept, so that all workers and sittings begin with the same.
+) -> list[dict[str, Label]]:
+    """Labels of the designs that proxies choose to begin with.
 
     Args:
-        study: of the run.
         space: what is searched.
         budget: what lies outside it is not looked at.
-        settings: which proxies, and how many designs; none without names.
+        settings: which proxies, and how many designs.
         scorer: measures them.
         seed: of the draws.
     """
-    if not settings.names or not settings.start:
-        return ()
-    kept = study.user_attrs.get(PROXY_START)
-    asked = to_data(settings)
-    if kept is not None and kept["settings"] == asked:
-        return tuple(kept["choices"])
-    drawn = itertools.islice(Screener(space).draws(derive_seed(seed, "proxy start")), N_SCREENED)
+    drawn = itertools.islice(
+        screener_of(space).draws(derive_seed(seed, "proxy start")), N_SCREENED
+    )
     fitting = {each.picks: each for each in drawn if budget.fits(each.cost)}
     chosen = warm_start(
         list(fitting.values()),
@@ -110,14 +99,12 @@ def kept_proxy_start(
         names=settings.names,
         shortlist=settings.shortlist,
     )
-    choices = [each.choices for each in chosen]
-    study.set_user_attr(PROXY_START, {"settings": asked, "choices": choices})
-    return tuple(choices)
+    return [each.choices for each in chosen]
 
 
 @final
 class ProxyFeatures:
-    """Figures of proxies as further inputs of a predictor: labels of a design to a vector.
+    """Figures of proxies as further inputs of a predictor: a candidate to a vector.
 
     A figure takes a training step's time, a fraction of a second to seconds, so this is for the
     designs that were trained and for a few hundred that might be, not for all that an evolution
@@ -141,9 +128,9 @@ class ProxyFeatures:
         self.figures = tuple(dict.fromkeys(one for name in names for one in proxy(name).figures))
         """What the numbers of the vector are."""
 
-    def __call__(self, params: Mapping[str, Label]) -> NDArray[np.float32]:
+    def __call__(self, candidate: Candidate) -> NDArray[np.float32]:
         """`(n_figures,)`; 0 for what is not defined for this network."""
-        scores = self._scorer(self._decode(params), self._names).figures
+        scores = self._scorer(self._decode(candidate.params), self._names).figures
         values = [
             math.log(scores[name]) if name in ("madds", "params") else scores[name]
             for name in self.figures

@@ -40,6 +40,8 @@ class ProxySettings:
                 )
         if len(set(self.names)) != len(self.names):
             raise ConfigError(f"proxies.names must differ, got {', '.join(self.names)}")
+        if self.features and not self.names:
+            raise ConfigError("proxies.features needs proxies.names")
         for key, least in (("images", MIN_IMAGES), ("start", 0), ("shortlist", 1)):
             if getattr(self, key) < least:
                 raise ConfigError(

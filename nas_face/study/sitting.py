@@ -18,13 +18,15 @@ from nas_face.nn import FaceModel
 from nas_face.search import SearchSettings, objective, run_search
 from nas_face.search.claims import SqlClaims
 from nas_face.search.workers import Worker
-from nas_face.space import SearchSpace
+from nas_face.space import Label, SearchSpace
 from nas_face.study import storage
 from nas_face.study.config import load_run_study
 from nas_face.study.evaluate import TrainAndVerify
 from nas_face.study.faces import StudyFaces
 from nas_face.study.layout import WORKERS_FOLDER
 from nas_face.study.preflight_latency import LatencySurvey, preflight_latency
+from nas_face.study.proxy_guide import ProxyFeatures, chosen_by_proxies
+from nas_face.study.proxy_scorer import PROXIES_FILE, ProxyScorer
 from nas_face.study.same_study import require_same
 from nas_face.study.seeding import kept_start
 from nas_face.train import EpochReport
@@ -39,6 +41,9 @@ REFERENCE_MS = "reference_ms"
 
 LATENCY_SURVEY = "latency_survey"
 """User attribute of the study: `LatencySurvey` of before the first trial."""
+
+PROXY_START = "proxy_start"
+"""User attribute of the study: labels of the designs that proxies chose to begin with."""
 
 FACES = "faces"
 """User attribute of the study: digest of the names of its faces, which all workers must have."""
@@ -68,20 +73,25 @@ def sit(
         start = kept_start(study, config, run.space)
         for note in start.notes:
             on_note(note)
-        settings = SearchSettings(
-            objectives=objectives,
-            budget=config.budget,
-            n_trials=config.trials,
-            seed=config.seed,
-            sampler=config.sampler,
-            rungs=config.rungs,
-            start=start.choices,
-        )
+        faces_of = _faces_of(run, faces)
+        scorer = _scorer(run, faces_of)
         with _claims(run, sitting, grace_s) as claims:
+            settings = SearchSettings(
+                objectives=objectives,
+                budget=config.budget,
+                n_trials=config.trials,
+                seed=config.seed,
+                sampler=config.sampler,
+                rungs=config.rungs,
+                start=(*start.choices, *_proxy_start(run, study, claims, scorer)),
+                features=ProxyFeatures(run.space.decode, scorer, config.proxies.names)
+                if config.proxies.features
+                else None,
+            )
             meter = _meter(run) if timed else None
             evaluate = TrainAndVerify(
                 config=config,
-                faces_of=_faces_of(run, faces),
+                faces_of=faces_of,
                 meter=meter,
                 reference_ms=_once(study, claims, REFERENCE_MS, lambda: meter.reference_ms)
                 if meter is not None
@@ -127,6 +137,22 @@ def _once(study: Study, claims: SqlClaims, name: str, make: Callable[[], Any]) -
     return study.user_attrs[name]
 
 
+def _proxy_start(
+    run: "Run", study: Study, claims: SqlClaims, scorer: ProxyScorer
+) -> list[dict[str, Label]]:
+    """Designs to begin with that proxies choose; all workers and sittings have the same."""
+    settings, config = run.config.proxies, run.config
+    if not settings.names or not settings.start:
+        return []
+    made: list[dict[str, Label]] = _once(
+        study,
+        claims,
+        PROXY_START,
+        lambda: chosen_by_proxies(run.space, config.budget, settings, scorer, seed=config.seed),
+    )
+    return made
+
+
 def _latency_survey(run: "Run", evaluate: TrainAndVerify) -> LatencySurvey:
     """What timings of a few designs say about the space."""
     return preflight_latency(
@@ -161,6 +187,16 @@ def _faces_of(run: "Run", faces: StudyFaces) -> Callable[[tuple[int, int]], Stud
         return loaded[input_size]
 
     return faces_of
+
+
+def _scorer(run: "Run", faces_of: Callable[[tuple[int, int]], StudyFaces]) -> ProxyScorer:
+    return ProxyScorer(
+        lambda size: faces_of(size).split.train,
+        run.config.training,
+        n_images=run.config.proxies.images,
+        seed=run.config.seed,
+        path=run.folder / PROXIES_FILE,
+    )
 
 
 def _meter(run: "Run") -> LatencyMeter:

@@ -4,16 +4,16 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-import optuna
 import yaml
 from proxy_cases import faces, net
 
 from nas_face.arch.blocks.conv_unit import ConvUnit
 from nas_face.data import FaceImages
 from nas_face.search import Budget
+from nas_face.search.designs import Candidate
 from nas_face.space import load_space
 from nas_face.study.config import TrainSettings
-from nas_face.study.proxy_guide import ProxyFeatures, kept_proxy_start, warm_start
+from nas_face.study.proxy_guide import ProxyFeatures, chosen_by_proxies, warm_start
 from nas_face.study.proxy_scorer import ProxyScorer
 from nas_face.study.proxy_settings import ProxySettings
 
@@ -89,9 +89,13 @@ def features(names, path=None):
     )
 
 
+def candidate(**params):
+    return Candidate(key=str(params), params=params, vector=np.zeros(1, np.float32), known={})
+
+
 def test_features_are_the_figures_with_sizes_as_logarithms(tmp_path):
     made = features(["params", "az_nas"], tmp_path / "proxies.json")
-    vector = made({"width": 6, "n": 2})
+    vector = made(candidate(width=6, n=2))
     spec = net(ConvUnit(out_channels=6), ConvUnit(out_channels=6))
     assert made.figures == (
         "params",
@@ -103,22 +107,22 @@ def test_features_are_the_figures_with_sizes_as_logarithms(tmp_path):
     assert vector.dtype == np.float32
     assert vector[0] == np.float32(math.log(spec.cost().params))
     assert vector[4] == np.float32(math.log(spec.cost().madds))
-    assert (made({"n": 2, "width": 6}) == vector).all()
+    assert (made(candidate(n=2, width=6)) == vector).all()
     assert np.isfinite(vector).all()
 
 
 def test_features_that_are_not_defined_are_zero():
-    vector = features(["az_nas"])({"width": 6, "n": 0})
+    vector = features(["az_nas"])(candidate(width=6, n=0))
     assert vector[1:3].tolist() == [0, 0]
     assert vector[0] > 0
 
 
-def kept(study, space, settings, seed=0):
+def start(space, settings, seed=0):
     def images_of(size):
         return FaceImages.from_array(*faces(12, *size))
 
     scorer = ProxyScorer(images_of, TrainSettings(), n_images=8, seed=0)
-    return kept_proxy_start(study, space, BUDGET, settings, scorer, seed=seed)
+    return chosen_by_proxies(space, BUDGET, settings, scorer, seed=seed)
 
 
 BUDGET = Budget(max_madds=200_000)
@@ -138,21 +142,12 @@ SPACE = {
 }
 
 
-def test_start_fits_the_budget_and_is_kept_by_the_study(tmp_path):
+def test_start_fits_the_budget_and_a_seed_gives_the_same(tmp_path):
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
     space = load_space(tmp_path / "space.yaml")
     settings = ProxySettings(names=("synflow", "naswot"), start=3, shortlist=4)
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    found = kept(study, space, settings)
+    found = start(space, settings)
     assert len({space.decode(each).arch_id for each in found}) == 3
     assert all(BUDGET.fits(space.decode(each).cost()) for each in found)
-    other = optuna.create_study(directions=["maximize", "minimize"])
-    assert kept(other, space, settings) == found
-    # Another seed would draw others; what was kept counts.
-    assert kept(study, space, settings, seed=5) == found
-    assert len(kept(study, space, replace(settings, start=2))) == 2
-
-
-def test_without_names_there_is_no_start():
-    assert kept(None, None, ProxySettings()) == ()
-    assert kept(None, None, ProxySettings(names=("zico",), start=0)) == ()
+    assert start(space, settings) == found
+    assert len(start(space, replace(settings, start=2))) == 2
