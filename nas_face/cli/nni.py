@@ -15,7 +15,7 @@ YamlOut = Annotated[Path, typer.Option(help="YAML file to write.")]
 
 def to_nni(space: SpaceFile, out: JsonOut) -> None:
     """Write a search space in NNI's JSON format; rules between choices are left out."""
-    from nas_face.search.nni_space import dump_nni, to_nni
+    from nas_face.search.nni.space import dump_nni, to_nni
 
     opened = named_space(space)
     dump_nni(to_nni(opened), out)
@@ -25,7 +25,7 @@ def to_nni(space: SpaceFile, out: JsonOut) -> None:
 
 def from_nni(file: NniFile, space: Restricted, out: YamlOut) -> None:
     """Write a search space with only the options that are in a file of NNI's format."""
-    from nas_face.search.nni_space import load_nni, restrict
+    from nas_face.search.nni.space import load_nni, restrict
     from nas_face.space.dump import dump_space
 
     whole = named_space(space)

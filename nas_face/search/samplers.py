@@ -17,12 +17,12 @@ from optuna.samplers import (
 
 from nas_face.errors import ConfigError, near_names
 from nas_face.search.budget import Budget
-from nas_face.search.children import MixedChildren
 from nas_face.search.designs import SpaceDesigns
 from nas_face.search.front_gain import Features, FrontGainSampler
 from nas_face.search.objectives import Objective
-from nas_face.search.rectangular import RectangularSampler
-from nas_face.search.sampler import N_STARTUP, BudgetedSampler
+from nas_face.search.stock.budgeted import N_STARTUP, BudgetedSampler
+from nas_face.search.stock.children import MixedChildren
+from nas_face.search.stock.rectangular import RectangularSampler
 from nas_face.space import Label, SearchSpace
 
 SamplerName = Literal["front_gain", "nsga2", "nsga3", "tpe", "gp", "random"]
@@ -46,7 +46,7 @@ def require_sampler(name: str, n_objectives: int) -> None:
         ConfigError: there is none of that name, or it takes a single objective only.
     """
     if name.startswith(NNI_PREFIX):
-        from nas_face.search.nni_sampler import TUNERS
+        from nas_face.search.nni.sampler import TUNERS
 
         tuner = name.removeprefix(NNI_PREFIX)
         if tuner.lower() not in TUNERS:
@@ -137,6 +137,6 @@ def _gp(space: SearchSpace, seed: int) -> BaseSampler:
 
 
 def _nni(name: str, space: SearchSpace, objectives: Sequence[Objective], seed: int) -> BaseSampler:
-    from nas_face.search.nni_sampler import nni_sampler
+    from nas_face.search.nni.sampler import nni_sampler
 
     return nni_sampler(name.removeprefix(NNI_PREFIX), space, objectives, seed)

@@ -11,8 +11,8 @@ from search_checks import designs_of_tiny, tiny_space
 from nas_face.errors import ConfigError
 from nas_face.search import Budget, objective
 from nas_face.search.designs import SpaceExhausted
-from nas_face.search.nni_sampler import TUNERS, NniSampler, nni_sampler
-from nas_face.search.nni_space import parse_nni
+from nas_face.search.nni.sampler import TUNERS, NniSampler, nni_sampler
+from nas_face.search.nni.space import parse_nni
 from nas_face.search.record import ARCH_ID
 from nas_face.search.samplers import make_sampler
 

@@ -13,7 +13,7 @@ from optuna.distributions import (
 )
 
 from nas_face.errors import ArchError, ConfigError, SpaceError
-from nas_face.search.nni_space import (
+from nas_face.search.nni.space import (
     dump_nni,
     load_nni,
     parse_nni,

@@ -13,10 +13,10 @@ from search_checks import AXES, SCORE, made_up
 
 from nas_face.errors import ConfigError
 from nas_face.search import Budget, BudgetedSampler
-from nas_face.search.children import MixedChildren
 from nas_face.search.record import ARCH_ID
-from nas_face.search.rectangular import RectangularSampler
 from nas_face.search.samplers import SAMPLERS, make_sampler, require_sampler
+from nas_face.search.stock.children import MixedChildren
+from nas_face.search.stock.rectangular import RectangularSampler
 from nas_face.shipped import find_file
 from nas_face.space import load_space
 

@@ -21,8 +21,8 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from nas_face.errors import ConfigError, near_names
-from nas_face.search.nni_entries import NniParameter, read_entries
-from nas_face.search.nni_written import NAME, written
+from nas_face.search.nni.entries import NniParameter, read_entries
+from nas_face.search.nni.written import NAME, written
 from nas_face.space import Label, SearchSpace
 from nas_face.space.restricting import restricted
 from nas_face.space.template import shown

@@ -22,9 +22,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_face.errors import ConfigError, near_names
 from nas_face.search.designs import SpaceExhausted
-from nas_face.search.nni_codes import Parameters, coded, coded_space, decoded, flattened
-from nas_face.search.nni_space import NniSpace, to_nni
-from nas_face.search.nni_written import TYPE, VALUE
+from nas_face.search.nni.codes import Parameters, coded, coded_space, decoded, flattened
+from nas_face.search.nni.space import NniSpace, to_nni
+from nas_face.search.nni.written import TYPE, VALUE
 from nas_face.search.objectives import Objective
 from nas_face.space import SearchSpace
 

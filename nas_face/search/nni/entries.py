@@ -14,7 +14,7 @@ from optuna.distributions import (
 )
 
 from nas_face.errors import ConfigError, near_names
-from nas_face.search.nni_written import NAME, TYPE, VALUE
+from nas_face.search.nni.written import NAME, TYPE, VALUE
 from nas_face.space import Label
 from nas_face.space.template import shown
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from nas_face.search.nni_entries import NniParameter
-from nas_face.search.nni_written import NAME, TYPE, VALUE
+from nas_face.search.nni.entries import NniParameter
+from nas_face.search.nni.written import NAME, TYPE, VALUE
 
 Parameters = Sequence[NniParameter]
 

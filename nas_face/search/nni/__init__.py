@@ -1,0 +1,1 @@
+"""NNI, for those who come from it: its search spaces and its tuners."""
