@@ -112,26 +112,13 @@ def front_gain(table: Table, seed: int) -> BaseSampler:
     return FrontGainSampler(designs, known=[None, "cost"], seed=seed)
 
 
-def constraints_of(table: Table) -> Callable[[optuna.trial.FrozenTrial], Sequence[float]] | None:
-    """The wall as Optuna's samplers take it: positive is outside."""
-    if table.limit is None:
-        return None
-    return lambda trial: [trial.values[1] - float(table.limit or 0.0)]
-
-
 SAMPLERS: dict[str, Callable[[Table, int], BaseSampler]] = {
     "front_gain": front_gain,
     "random": lambda table, seed: RandomSampler(seed=seed),
-    "nsga2": lambda table, seed: NSGAIISampler(
-        population_size=POPULATION, seed=seed, constraints_func=constraints_of(table)
-    ),
-    "nsga3": lambda table, seed: NSGAIIISampler(
-        population_size=POPULATION, seed=seed, constraints_func=constraints_of(table)
-    ),
-    "tpe": lambda table, seed: TPESampler(
-        multivariate=True, seed=seed, constraints_func=constraints_of(table)
-    ),
-    "gp": lambda table, seed: GPSampler(seed=seed, constraints_func=constraints_of(table)),
+    "nsga2": lambda table, seed: NSGAIISampler(population_size=POPULATION, seed=seed),
+    "nsga3": lambda table, seed: NSGAIIISampler(population_size=POPULATION, seed=seed),
+    "tpe": lambda table, seed: TPESampler(multivariate=True, seed=seed),
+    "gp": lambda table, seed: GPSampler(seed=seed),
 }
 
 
@@ -152,6 +139,8 @@ def take(name: str, table: Table, seed: int, n_trainings: int) -> Run:
         total_s += time.process_time() - before
         row = table.row(params)
         rows.append(row)
+        if table.limit is not None:  # a wall as Optuna's samplers know it: positive is outside
+            trial.set_constraint("cost", float(table.cost[row]) - table.limit)
         study.tell(trial, [float(table.error[row]), float(table.cost[row])])
     return Run(rows=rows, proposal_s=total_s / n_trainings)
 

@@ -454,7 +454,7 @@ def test_a_sampler_that_repeats_itself_is_asked_again(monkeypatch):
 
     asked = []
 
-    def stubborn(name, space, budget, objectives, seed, *, start):
+    def stubborn(name, space, budget, objectives, seed, **given):
         asked.append(seed)
         return RandomSampler(seed=len(asked) % 4)  # four different proposals in all
 
@@ -469,7 +469,7 @@ def test_a_sampler_that_repeats_itself_is_asked_again(monkeypatch):
 
 
 def test_a_sampler_that_knows_no_budget_trains_nothing_over_it(monkeypatch):
-    def careless(name, space, budget, objectives, seed, *, start):
+    def careless(name, space, budget, objectives, seed, **given):
         return RandomSampler(seed=seed)
 
     monkeypatch.setattr(loop, "make_sampler", careless)
