@@ -21,9 +21,8 @@ from optuna.study import Study
 from optuna.trial import create_trial
 
 from nas_face.search import Budget
-from nas_face.search.designs import Designs, SpaceDesigns
+from nas_face.search.designs import Designs, ParameterDesigns, SpaceDesigns
 from nas_face.search.front_gain import FrontGainSampler
-from nas_face.search.parameter_designs import ParameterDesigns
 from nas_face.space import load_space
 
 N_PARAMETERS, N_OPTIONS = 30, 4

@@ -23,8 +23,8 @@ from optuna.samplers import (
     TPESampler,
 )
 
+from nas_face.search.designs import ParameterDesigns
 from nas_face.search.front_gain import FrontGainSampler
-from nas_face.search.parameter_designs import ParameterDesigns
 from nas_face.search.pareto import hypervolume
 
 POPULATION = 20

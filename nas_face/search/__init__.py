@@ -2,14 +2,19 @@
 
 from nas_face.search.budget import Budget, parse_bytes, parse_milliseconds, parse_quantity
 from nas_face.search.claims import Alone, Claims, SqlClaims
-from nas_face.search.designs import Candidate, Designs, SpaceDesigns, SpaceExhausted
+from nas_face.search.designs import (
+    Candidate,
+    Designs,
+    ParameterDesigns,
+    SpaceDesigns,
+    SpaceExhausted,
+)
 from nas_face.search.front_gain import FrontGainSampler
 from nas_face.search.ledger import PHASES, Ledger, Seconds
 from nas_face.search.loop import run_search
 from nas_face.search.nni.sampler import NniSampler
 from nas_face.search.nni.space import NniSpace, dump_nni, load_nni, parse_nni, restrict, to_nni
 from nas_face.search.objectives import OBJECTIVES, Objective, objective
-from nas_face.search.parameter_designs import ParameterDesigns
 from nas_face.search.pareto import hypervolume, hypervolume_gains, pareto_front, pareto_ranks
 from nas_face.search.rung_trial import RungTrial
 from nas_face.search.rungs import Rungs

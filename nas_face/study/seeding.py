@@ -13,7 +13,7 @@ from nas_face.arch.spec import ArchSpec
 from nas_face.arch.zoo import NETWORKS, network
 from nas_face.errors import ArchError, ConfigError, NasFaceError, near_names
 from nas_face.search.budget import Budget, figure
-from nas_face.search.seeding import Start, resized, start_of_choices, start_of_spec
+from nas_face.search.designs.seeding import Start, resized, start_of_choices, start_of_spec
 from nas_face.space import Label, SearchSpace
 from nas_face.study.config import StudyConfig
 from nas_face.study.layout import STUDY_FILE

@@ -9,8 +9,7 @@ from search_checks import shipped_space, tiny_space
 
 from nas_face.errors import ConfigError
 from nas_face.search import Budget
-from nas_face.search.designs import SpaceDesigns, key_of
-from nas_face.search.parameter_designs import ParameterDesigns
+from nas_face.search.designs import ParameterDesigns, SpaceDesigns, key_of
 
 SPACE = shipped_space()
 DISTRIBUTIONS = {

@@ -12,11 +12,10 @@ from optuna.trial import TrialState, create_trial
 from search_checks import made_up, shipped_space, tiny_space
 
 from nas_face.search import Budget
-from nas_face.search.designs import SpaceDesigns, SpaceExhausted
+from nas_face.search.designs import ParameterDesigns, SpaceDesigns, SpaceExhausted
 from nas_face.search.front_gain import FrontGainSampler
-from nas_face.search.front_model import FrontModel
-from nas_face.search.history import History
-from nas_face.search.parameter_designs import ParameterDesigns
+from nas_face.search.front_gain.history import History
+from nas_face.search.front_gain.model import FrontModel
 from nas_face.search.pareto import hypervolume
 from nas_face.search.record import ARCH_ID, RUNG
 

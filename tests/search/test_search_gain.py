@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from nas_face.search.gain import expected_gains, expected_improvement
+from nas_face.search.front_gain.gain import expected_gains, expected_improvement
 from nas_face.search.pareto import hypervolume, hypervolume_gains
 
 
@@ -80,7 +80,7 @@ def test_points_beyond_the_reference_do_not_count():
 def test_chunks_change_nothing(monkeypatch):
     points, means, reference, _ = case(3, seed=4, n_designs=40)
     whole = expected_gains(means, np.full_like(means, 0.1), points, reference)
-    monkeypatch.setattr("nas_face.search.gain.CHUNK", 50)
+    monkeypatch.setattr("nas_face.search.front_gain.gain.CHUNK", 50)
     assert expected_gains(means, np.full_like(means, 0.1), points, reference) == pytest.approx(
         whole
     )

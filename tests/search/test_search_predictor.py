@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from nas_face.search import predictor
-from nas_face.search.predictor import (
+from nas_face.search.front_gain import predictor
+from nas_face.search.front_gain.predictor import (
     JITTER,
     Inputs,
     Predictor,

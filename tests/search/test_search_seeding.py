@@ -7,7 +7,7 @@ import pytest
 from search_checks import shipped_space
 
 from nas_face.arch.zoo import NETWORKS, network
-from nas_face.search.seeding import first_unseen, resized, start_of_choices, start_of_spec
+from nas_face.search.designs.seeding import first_unseen, resized, start_of_choices, start_of_spec
 from nas_face.shipped import find_file
 from nas_face.space import load_space
 from nas_face.space.locate import locate, located

@@ -8,7 +8,7 @@ from search_checks import shipped_space, tiny_space
 
 from nas_face.search import Budget
 from nas_face.search.designs import SpaceDesigns
-from nas_face.search.startup import first_designs, logarithms, pool_of, van_der_corput
+from nas_face.search.front_gain.startup import first_designs, logarithms, pool_of, van_der_corput
 
 DESIGNS = SpaceDesigns(shipped_space(), Budget())
 NAMES = ("madds",)

@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_face.errors import ArchError
 from nas_face.search.budget import Budget
 from nas_face.search.designs import SpaceDesigns, SpaceExhausted
+from nas_face.search.designs.seeding import first_unseen
 from nas_face.search.record import ARCH_ID
-from nas_face.search.seeding import first_unseen
 from nas_face.space import Choice, Design, Label, Screened, Screener, SearchSpace, screener_of
 
 N_STARTUP = 12

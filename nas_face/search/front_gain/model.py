@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_face.search.designs import Candidate, Designs
-from nas_face.search.encoded import encoder_of, stacked
-from nas_face.search.gain import expected_gains
-from nas_face.search.history import MIN_RUNG_NOISE, History
+from nas_face.search.front_gain.encoded import encoder_of, stacked
+from nas_face.search.front_gain.gain import expected_gains
+from nas_face.search.front_gain.history import MIN_RUNG_NOISE, History
+from nas_face.search.front_gain.predictor import Floats, Inputs, Predictor, Warp
 from nas_face.search.pareto import pareto_front
-from nas_face.search.predictor import Floats, Inputs, Predictor, Warp
 
 MARGIN = 0.01
 """How far the reference point lies beyond the worst that was met, as a share of the range."""

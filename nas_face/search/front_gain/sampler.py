@@ -14,9 +14,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_face.search.designs import Candidate, Designs, SpaceExhausted
-from nas_face.search.front_model import FrontModel
-from nas_face.search.history import History
-from nas_face.search.startup import MAX_EVERYTHING, first_designs, pool_of
+from nas_face.search.front_gain.history import History
+from nas_face.search.front_gain.model import FrontModel
+from nas_face.search.front_gain.startup import MAX_EVERYTHING, first_designs, pool_of
 from nas_face.space import Label
 
 Features = Callable[[Candidate], NDArray[np.float32] | None]
@@ -56,7 +56,7 @@ class FrontGainSampler(BaseSampler):
     Example:
         >>> import optuna
         >>> from optuna.distributions import CategoricalDistribution
-        >>> from nas_face.search.parameter_designs import ParameterDesigns
+        >>> from nas_face.search.designs.parameter_designs import ParameterDesigns
         >>> widths = {"first": CategoricalDistribution((8, 16, 32)),
         ...           "second": CategoricalDistribution((8, 16, 32))}
         >>> designs = ParameterDesigns(widths, lambda of: {"madds": of["first"] * of["second"]})

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_face.search.designs import Candidate, Designs
-from nas_face.search.predictor import Floats, Inputs
-from nas_face.search.startup import pool_of
+from nas_face.search.front_gain.predictor import Floats, Inputs
+from nas_face.search.front_gain.startup import pool_of
 
 MIN_COUNT_SD = 0.5
 """Least standard deviation by which a count is divided: what hardly any design has is no unit."""

@@ -15,7 +15,8 @@ from optuna.distributions import (
 )
 
 from nas_face.errors import ConfigError
-from nas_face.search.designs import Candidate, columns_of, key_of
+from nas_face.search.designs.candidates import Candidate, key_of
+from nas_face.search.designs.space_designs import columns_of
 from nas_face.space import Choice
 from nas_face.space.picks import another
 
