@@ -79,3 +79,9 @@ def test_the_file_tree_names_what_is_there():
     folders = re.findall(r"^  ([a-z]+)/ ", tree, re.MULTILINE)
     here = {path.name for path in (ROOT / "nas_face").iterdir() if (path / "__init__.py").exists()}
     assert set(folders) == here
+
+
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_an_example_in_python_runs(example, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    exec(compile(example, "README.md", "exec"), {})

@@ -113,6 +113,8 @@ def trial_line(trial: "FrozenTrial", objectives: Sequence[str]) -> str:
     head = f"trial {trial.number} {record.get('arch_id', '')}"
     if "failure" in record:
         return f"{head} failed: {record['failure']}"
+    if "refused" in record:
+        return f"{head} not trained: {record['refused']}"
     metrics = record.get("metrics", {})
     figures = ", ".join(
         f"{name} {_figure(name, metrics[name])}" for name in objectives if name in metrics

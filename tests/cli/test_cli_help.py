@@ -11,7 +11,7 @@ import pytest
 import nas_face as package
 from nas_face.arch.zoo import NETWORKS
 
-COMMANDS = ("search", "pareto", "dashboard", "train", "verify", "compress", "cost", "zoo")
+COMMANDS = ("search", "pareto", "proxies", "dashboard", "train", "verify", "compress", "cost", "zoo")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import optuna
 import pytest
 from optuna.trial import TrialState
 from PIL import Image
@@ -15,6 +16,7 @@ from nas_face.errors import ConfigError
 from nas_face.study.config import load_study
 from nas_face.study.report import front_of, plot_front, write_report
 from nas_face.study.run import Run
+from nas_face.study.tables import trial_line
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +146,10 @@ def test_picture_of_another_kind_is_refused(front, tmp_path):
     for name in ("front.svg", "front.PDF"):
         plot_front(front, tmp_path / name, title="")
         assert (tmp_path / name).stat().st_size
+
+
+def test_a_refused_trial_says_why():
+    trial = optuna.trial.create_trial(
+        state=TrialState.PRUNED, user_attrs={"arch_id": "abc", "refused": "7 ms is over 5 ms"}
+    )
+    assert trial_line(trial, ["log_tar"]) == "trial -1 abc not trained: 7 ms is over 5 ms"

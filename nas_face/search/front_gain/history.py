@@ -1,6 +1,6 @@
 """What a study knows so far, in the form that a model learns from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, final
 
@@ -10,7 +10,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_face.search.designs import Candidate, Designs
-from nas_face.search.record import ARCH_ID, RUNG
+from nas_face.search.record import ARCH_ID, RUNG, TIMED
 
 Floats = NDArray[np.float64]
 
@@ -31,12 +31,14 @@ class Past:
         candidate: what it trains or trained.
         values: `(M,)`, each to be small; none where the trial has no final values.
         rungs: values at rungs, each to be small, by epochs.
+        timed: what was measured before training, by name; finite figures only.
     """
 
     number: int
     candidate: Candidate
     values: Floats | None
     rungs: dict[int, Floats]
+    timed: dict[str, float]
 
 
 @final
@@ -50,6 +52,8 @@ class History:
         stopped: trials that were stopped at a rung.
         running: candidates that are at work.
         tried: all candidates in order.
+        timed: trials of any state that measured something before training.
+        signs: `(M,)`, -1 for each objective that is maximised, else 1.
     """
 
     seen: frozenset[str]
@@ -57,6 +61,8 @@ class History:
     stopped: tuple[Past, ...]
     running: tuple[Candidate, ...]
     tried: tuple[Candidate, ...]
+    timed: tuple[Past, ...]
+    signs: Floats
 
     @classmethod
     def of(cls, study: Study, designs: Designs, current: int, asked: dict[int, Candidate]) -> Self:
@@ -72,7 +78,7 @@ class History:
             [-1.0 if way == StudyDirection.MAXIMIZE else 1.0 for way in study.directions]
         )
         seen: set[str] = set()
-        finished, stopped, running, tried = [], [], [], []
+        finished, stopped, running, tried, timed = [], [], [], [], []
         for trial in study.get_trials(deepcopy=False):
             if trial.number == current:
                 continue
@@ -88,6 +94,8 @@ class History:
                 seen.add(designs.identity(candidate))
             tried.append(candidate)
             past = _past(trial, candidate, signs)
+            if past.timed:
+                timed.append(past)
             if trial.state == TrialState.RUNNING:
                 running.append(candidate)
             elif past.values is not None:
@@ -100,6 +108,8 @@ class History:
             stopped=tuple(stopped),
             running=tuple(running),
             tried=tuple(tried),
+            timed=tuple(timed),
+            signs=signs,
         )
 
     def values(self) -> Floats:
@@ -109,6 +119,20 @@ class History:
             finite = column[np.isfinite(column)]
             column[np.isposinf(column)] = finite.max(initial=-np.inf) if len(finite) else 0.0
         return table
+
+    def timed_only(self, objective: int, name: str) -> tuple[list[Candidate], Floats]:
+        """What was measured before training and is an objective, of trials without values.
+
+        Args:
+            objective: which column.
+            name: of what was measured.
+
+        Returns:
+            Candidates, and the objective's values, to be small.
+        """
+        found = [past for past in self.timed if past.values is None and name in past.timed]
+        values = np.array([past.timed[name] for past in found]) * self.signs[objective]
+        return [past.candidate for past in found], values
 
     def early(self, objective: int) -> tuple[list[Candidate], Floats, Floats]:
         """What the stopped trials would have come to, by the mean way from rung to end.
@@ -151,7 +175,13 @@ def _past(trial: FrozenTrial, candidate: Candidate, signs: Floats) -> Past:
         for name, each in trial.user_attrs.items()
         if name.startswith(RUNG) and _is_rung(name, each, len(signs))
     }
-    return Past(number=trial.number, candidate=candidate, values=values, rungs=rungs)
+    measured = trial.user_attrs.get(TIMED)
+    timed = {
+        name: float(each)
+        for name, each in (measured.items() if isinstance(measured, Mapping) else ())
+        if isinstance(each, int | float) and np.isfinite(each)
+    }
+    return Past(number=trial.number, candidate=candidate, values=values, rungs=rungs, timed=timed)
 
 
 def _is_rung(name: str, values: Any, n_objectives: int) -> bool:

@@ -32,6 +32,8 @@ class FrontModel:
         history: at least one finished trial.
         pool: candidates that say what known objectives can be.
         features: further numbers of a candidate.
+        timed: for each objective, the name of what it is among the figures that were measured
+            before training, or none; empty where none is.
 
     Raises:
         LookupError: features of a candidate of the history are missing.
@@ -45,8 +47,10 @@ class FrontModel:
         pool: Sequence[Candidate],
         *,
         features: Callable[[Candidate], NDArray[np.float32] | None] | None = None,
+        timed: Sequence[str | None] = (),
     ) -> None:
         self._known = tuple(known)
+        self._timed = tuple(timed) or (None,) * len(self._known)
         names = tuple(dict.fromkeys(name for name in known if name is not None))
         self._encoder = encoder_of(designs, names)
         self._features = features
@@ -114,13 +118,19 @@ class FrontModel:
         bent = warp(values)
         noise = np.zeros(len(bent))
         n_finished = len(bent)
-        early, expected, deviations = history.early(column)
         learnt = inputs
-        if early:
-            learnt = inputs.joined(self._inputs(early))
+        name = self._timed[column]
+        if name is not None:
+            more, expected = history.timed_only(column, name)
+            variances = np.zeros(len(more))
+        else:
+            more, expected, deviations = history.early(column)
             around = warp(expected + deviations) - warp(expected)
+            variances = np.maximum(around**2, MIN_RUNG_NOISE)
+        if more:
+            learnt = inputs.joined(self._inputs(more))
             bent = np.concatenate([bent, warp(expected)])
-            noise = np.concatenate([noise, np.maximum(around**2, MIN_RUNG_NOISE)])
+            noise = np.concatenate([noise, variances])
         predictor = Predictor(learnt, bent, noise)
         means, _ = predictor.predict(inputs)
         if at_work is not None:
