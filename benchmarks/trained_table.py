@@ -8,6 +8,8 @@ out:
 
     python benchmarks/trained_table.py train studies/faces_48.yaml --data FACES --work WORK
     python benchmarks/trained_table.py join studies/faces_48.yaml --work WORK --out table.csv
+
+`join` times all networks anew, one after another: what is timed beside trainings is timed badly.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from nas_face.deploy import LatencyMeter
 from nas_face.errors import NasFaceError
 from nas_face.nn import FaceModel
 from nas_face.search import derive_seed
-from nas_face.space import Design, Screener, load_space
+from nas_face.space import Design, Screener, SearchSpace, load_space
 from nas_face.study.config import StudyConfig, load_study
 from nas_face.study.evaluate import figures_of, verify_on
 from nas_face.study.faces import StudyFaces, load_faces
@@ -54,7 +56,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="CSV to write")
     arguments = parser.parse_args()
     if arguments.action == "join":
-        join(arguments.work, arguments.out)
+        join(load_study(arguments.study), arguments.work, arguments.out)
         return
     given = {"data.source": arguments.data, "data.exclude": arguments.exclude}
     config = load_study(arguments.study, {k: v for k, v in given.items() if v is not None})
@@ -68,7 +70,7 @@ def train_all(config: StudyConfig, work: Path, n_networks: int) -> None:
     _, height, width = designs[0].spec.input_shape
     faces = load_faces(config.data, height=height, width=width, seed=config.seed)
     work.mkdir(parents=True, exist_ok=True)
-    meter = LatencyMeter(FaceModel.fresh(reference(designs[0].spec), seed=0), work)
+    meter = LatencyMeter(FaceModel.fresh(reference(designs[0].spec.input_shape), seed=0), work)
     for index, seed in jobs(n_networks):
         name = f"{index:04d}-{seed}"
         if (work / f"{name}.json").exists():
@@ -101,9 +103,7 @@ def spread_designs(config: StudyConfig, n: int) -> list[Design]:
 
     The first ones of any number are spread as well (digits of the turn mirrored at the point).
     """
-    space = load_space(Path(config.space))
-    if config.image_size is not None:
-        space = space.with_input_size(*config.image_size)
+    space = space_of(config)
     drawn = itertools.islice(Screener(space).draws(config.seed), N_SCREENED)
     fitting = sorted(
         (each for each in drawn if config.budget.fits(each.cost)), key=lambda each: each.madds
@@ -122,12 +122,16 @@ def spread_designs(config: StudyConfig, n: int) -> list[Design]:
     raise AssertionError("unreachable")
 
 
-def reference(like: ArchSpec) -> ArchSpec:
-    """MobileFaceNet at the input size of another network."""
+def space_of(config: StudyConfig) -> SearchSpace:
+    """The space of a study at its input size."""
+    space = load_space(Path(config.space))
+    return space if config.image_size is None else space.with_input_size(*config.image_size)
+
+
+def reference(input_shape: tuple[int, int, int]) -> ArchSpec:
+    """MobileFaceNet at an input size."""
     spec = network("mobilefacenet_128").spec
-    return ArchSpec(
-        input_shape=like.input_shape, stem=spec.stem, stages=spec.stages, head=spec.head
-    )
+    return ArchSpec(input_shape=input_shape, stem=spec.stem, stages=spec.stages, head=spec.head)
 
 
 def measure(
@@ -184,10 +188,18 @@ def _named(figures: Mapping[str, float], epoch: int) -> dict[str, float]:
     }
 
 
-def join(work: Path, out: Path) -> None:
+def join(config: StudyConfig, work: Path, out: Path) -> None:
     """All finished networks as one table."""
+    torch.set_num_threads(1)
     rows = [json.loads(path.read_text()) for path in sorted(work.glob("*.json"))]
+    space = space_of(config)
+    meter = LatencyMeter(FaceModel.fresh(reference(space.input_shape), seed=0), work)
+    ratios: dict[str, float] = {}
     for row in rows:
+        if row["arch_id"] not in ratios:
+            model = FaceModel.fresh(space.decode(row["choices"]), seed=0)
+            ratios[row["arch_id"]] = round(meter.measure(model).ratio, 4)
+        row["latency_ratio"] = ratios[row["arch_id"]]
         row["choices"] = json.dumps(row.pop("choices"), separators=(",", ":"))
     pd.DataFrame(rows).to_csv(out, index=False)
 

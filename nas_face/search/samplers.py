@@ -16,9 +16,9 @@ from optuna.samplers import (
 )
 
 from nas_face.errors import ConfigError, near_names
-from nas_face.search.budget import Budget
+from nas_face.search.budget import LATENCY, Budget
 from nas_face.search.designs import SpaceDesigns
-from nas_face.search.front_gain import Features, FrontGainSampler
+from nas_face.search.front_gain import Features, FrontGainSampler, Walls
 from nas_face.search.objectives import Objective
 from nas_face.search.stock.budgeted import N_STARTUP, BudgetedSampler
 from nas_face.search.stock.children import MixedChildren
@@ -99,12 +99,27 @@ def make_sampler(
     if name == "front_gain":
         known = [each.name if each.origin == "analytic" else None for each in objectives]
         designs = SpaceDesigns(space, budget)
-        return FrontGainSampler(designs, known=known, seed=seed, start=start, features=features)
+        return FrontGainSampler(
+            designs,
+            known=known,
+            seed=seed,
+            start=start,
+            features=features,
+            walls=_measured_walls(budget),
+            timed=[each.name if each.origin == "timed" else None for each in objectives],
+        )
     if name.startswith(NNI_PREFIX):
         inner = _nni(name, space, objectives, seed)
     else:
         inner = _stock(name, space, seed)
     return BudgetedSampler(space, budget, inner, seed, start=start)
+
+
+def _measured_walls(budget: Budget) -> Walls:
+    """Limits of what is measured before training."""
+    if not budget.latency_limited:
+        return {}
+    return {LATENCY: (budget.min_latency_ms, budget.max_latency_ms)}
 
 
 def _stock(name: str, space: SearchSpace, seed: int) -> BaseSampler:

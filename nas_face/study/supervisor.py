@@ -1,9 +1,11 @@
 """Several workers on one machine: started, listened to, replaced when they die, ended."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from nas_face.train import EpochReport
 
 MAX_REPLACED = 5
 END_S = 20
+INSIST_S = 0.1
 
 
 class Listener(Protocol):
@@ -182,32 +185,34 @@ def _end(crew: list[_Child]) -> None:
 
 def _work(order: _Order, pipe: Connection) -> None:
     """What a worker's process does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=_outlive_nobody, daemon=True).start()
     lock = threading.Lock()  # warnings come from any thread
 
     def say(what: str, content: Any = None) -> None:
         with lock:
             pipe.send(_Message(what, content))
 
-    logging.getLogger().addHandler(_Saying(lambda line: say("note", line)))
-    end: Exception | None = None
-    try:
-        run = Run.start(order.folder, order.config, order.storage_url)
-        run.search(
-            run.faces(),
-            on_epoch=lambda report: say("epoch", report),
-            on_trial=lambda trial: say("trial", trial),
-            on_wait=lambda n_busy: say("wait", n_busy),
-            on_note=lambda line: say("note", line),
-            sitting=order.sitting,
-            grace_s=order.grace_s,
-        )
-    except (KeyboardInterrupt, BrokenPipeError):
-        return
-    except (NasFaceError, OSError) as failure:
-        end = failure
-    say("end", end)
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        sys.unraisablehook = _insist
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        threading.Thread(target=_outlive_nobody, daemon=True).start()
+        logging.getLogger().addHandler(_Saying(lambda line: say("note", line)))
+        end: Exception | None = None
+        try:
+            run = Run.start(order.folder, order.config, order.storage_url)
+            run.search(
+                run.faces(),
+                on_epoch=lambda report: say("epoch", report),
+                on_trial=lambda trial: say("trial", trial),
+                on_wait=lambda n_busy: say("wait", n_busy),
+                on_note=lambda line: say("note", line),
+                sitting=order.sitting,
+                grace_s=order.grace_s,
+            )
+        except BrokenPipeError:
+            raise
+        except (NasFaceError, OSError) as failure:
+            end = failure
+        say("end", end)
 
 
 @final
@@ -228,3 +233,13 @@ def _outlive_nobody() -> None:
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _insist(ignored: "sys.UnraisableHookArgs") -> None:
+    """Ask once more for an end that a destructor swallowed: Python drops what is raised there."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        again = threading.Timer(INSIST_S, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(ignored)

@@ -183,7 +183,7 @@ def test_candidates_that_were_deleted(command, nas_face, place):
     shutil.rmtree(place / "run" / "candidates")
     answer = nas_face(*command.split())
     assert answer.code == 2
-    assert "not a model folder, model.json cannot be read" in answer.err
+    assert "missing; trial 0 was trained by worker" in answer.err
     assert nas_face("pareto", "run").code == 0
 
 

@@ -275,3 +275,28 @@ def test_workers_elsewhere_live_as_long_as_they_give_signs(server, study, tmp_pa
         wait_for(lambda: claims.take("slot", "0") == Claim(lost=True))
         assert not others.holds("slot", "0")
         there.__exit__(None, None, None)
+
+
+def test_an_interrupt_that_a_destructor_swallows_is_sent_again(tmp_path):
+    """What is raised in a destructor is lost: a worker would go on, and print a traceback."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal, sys, time\n"
+        "from nas_face.study.supervisor import _insist\n"
+        "class Gone:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        for _ in range(1000): pass\n"
+        "sys.unraisablehook = _insist\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "try:\n"
+        "    it = Gone()\n"
+        "    del it\n"
+        "    print('swallowed', flush=True)\n"
+        "    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted')\n"
+    )
+    found = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=50)
+    assert found.stdout.split() == ["swallowed", "interrupted"]
+    assert found.stderr == ""

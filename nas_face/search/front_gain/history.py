@@ -1,6 +1,6 @@
 """What a study knows so far, in the form that a model learns from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, final
 
@@ -120,17 +120,24 @@ class History:
             column[np.isposinf(column)] = finite.max(initial=-np.inf) if len(finite) else 0.0
         return table
 
-    def timed_only(self, objective: int, name: str) -> tuple[list[Candidate], Floats]:
+    def timed_only(
+        self, objective: int, name: str, wanted: Callable[[Candidate], bool]
+    ) -> tuple[list[Candidate], Floats]:
         """What was measured before training and is an objective, of trials without values.
 
         Args:
             objective: which column.
             name: of what was measured.
+            wanted: asked about each candidate.
 
         Returns:
             Candidates, and the objective's values, to be small.
         """
-        found = [past for past in self.timed if past.values is None and name in past.timed]
+        found = [
+            past
+            for past in self.timed
+            if past.values is None and name in past.timed and wanted(past.candidate)
+        ]
         values = np.array([past.timed[name] for past in found]) * self.signs[objective]
         return [past.candidate for past in found], values
 

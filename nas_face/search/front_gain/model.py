@@ -121,7 +121,7 @@ class FrontModel:
         learnt = inputs
         name = self._timed[column]
         if name is not None:
-            more, expected = history.timed_only(column, name)
+            more, expected = history.timed_only(column, name, self._has_inputs)
             variances = np.zeros(len(more))
         else:
             more, expected, deviations = history.early(column)
@@ -151,6 +151,9 @@ class FrontModel:
             return inputs
         rows = (self._rows(candidates) - self._feature_mean) / self._feature_sd
         return stacked(inputs, rows / np.sqrt(rows.shape[1]))
+
+    def _has_inputs(self, candidate: Candidate) -> bool:
+        return self._features is None or self._features(candidate) is not None
 
     def _rows(self, candidates: Sequence[Candidate]) -> Floats:
         """Features of all of them."""

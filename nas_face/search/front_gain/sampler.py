@@ -4,7 +4,8 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, final
+from types import MappingProxyType
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,19 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_face.search.designs import Candidate, Designs, SpaceExhausted
+from nas_face.search.front_gain.encoded import encoder_of
 from nas_face.search.front_gain.history import History
 from nas_face.search.front_gain.model import FrontModel
 from nas_face.search.front_gain.startup import MAX_EVERYTHING, first_designs, pool_of
+from nas_face.search.front_gain.walls import WallModel, Walls
 from nas_face.space import Label
+
+Floats = NDArray[np.float64]
 
 Features = Callable[[Candidate], NDArray[np.float32] | None]
 """Further numbers of a design, the same number for all, or none where they cannot be had."""
+
+NO_WALLS: Final[Walls] = MappingProxyType({})
 
 N_STARTUP = 7
 """Designs that are spread before the model is asked: halves, quarters and eighths of the range.
@@ -35,6 +42,10 @@ N_GENERATIONS, N_CHILDREN, N_PARENTS = 4, 48, 16
 N_SHORTLIST = 24
 """Designs for which `features` are computed."""
 
+LIKELY, N_LIKELY = 0.5, 16
+"""First designs are chosen among those that keep all walls with this probability, or where there
+are fewer, among so many that are the likeliest."""
+
 N_LAST_DRAWS = 2000
 """Draws among which something new is looked for in the end."""
 
@@ -47,7 +58,11 @@ class FrontGainSampler(BaseSampler):
     of each other objective says what the front would gain from a design, and evolution over the
     designs finds the one with the largest gain. Trials that are running count as if they had come
     out as predicted, so that several workers ask for different designs. What was proposed once is
-    not proposed again, and nothing is outside the walls.
+    not proposed again, and nothing is outside the walls that are known before training.
+
+    Other walls stand on what is measured of the untrained network, such as its latency, and what
+    breaks one is given up there. Every measurement that is on record, of trials in any state,
+    teaches how likely a design keeps these walls, and its gain counts by that probability.
 
     A proposal is a function of the seed and of the study's trials, so that a sampler can be made
     anew for each trial, in any process. Trials that were stopped at a rung teach the model as
@@ -74,6 +89,10 @@ class FrontGainSampler(BaseSampler):
         features: further numbers of a design for the model, such as scores of the untrained
             network. They are asked for a shortlist and for every trial with values, so they should
             be kept; where one of them cannot be had, the model does without.
+        walls: lower and upper limit, inclusive, of what is measured before training, by the name
+            under which the user attribute `timed` has it (`nas_face.search.record`).
+        timed: for each objective, the name in that attribute of what it is, or none. Trials that
+            end without values teach such an objective as well; empty where there is none.
     """
 
     def __init__(
@@ -85,6 +104,8 @@ class FrontGainSampler(BaseSampler):
         n_startup: int | None = None,
         start: Sequence[Mapping[str, Label]] = (),
         features: Features | None = None,
+        walls: Walls = NO_WALLS,
+        timed: Sequence[str | None] = (),
     ) -> None:
         self._designs = designs
         self._known = tuple(known)
@@ -93,6 +114,8 @@ class FrontGainSampler(BaseSampler):
         self._n_startup = max(1, N_STARTUP if n_startup is None else n_startup)
         self._start = tuple(start)
         self._features = features
+        self._walls = dict(walls)
+        self._timed = tuple(timed)
         self._independent = RandomSampler(seed=seed)
         self._asked: dict[int, Candidate] = {}
         self._lock = threading.Lock()
@@ -161,21 +184,55 @@ class FrontGainSampler(BaseSampler):
                 yield candidate
         rng = np.random.default_rng([self._seed, number])
         pool = pool_of(self._designs, self._names)
-        if pool and len(history.finished) >= self._n_startup:
-            yield from self._by_gain(history, pool, rng)
-        elif pool:
-            yield from first_designs(pool, self._names, history.tried, rng)
+        if pool:
+            walls = WallModel(self._walls, history, encoder_of(self._designs, self._names))
+            if len(history.finished) >= self._n_startup:
+                yield from self._by_gain(history, pool, walls, rng)
+            else:
+                yield from self._first(history, pool, walls, rng)
         draws = self._designs.draws(int(rng.integers(2**31)))
         yield from itertools.islice(draws, N_LAST_DRAWS)
 
-    def _by_gain(
-        self, history: History, pool: Sequence[Candidate], rng: np.random.Generator
+    def _first(
+        self,
+        history: History,
+        pool: Sequence[Candidate],
+        walls: WallModel,
+        rng: np.random.Generator,
     ) -> Iterator[Candidate]:
-        model = FrontModel(self._designs, self._known, history, pool)
+        """Candidates spread over the known objectives, those that likely keep the walls first."""
+
+        def merits(candidates: Sequence[Candidate]) -> Floats:
+            return _merits(np.zeros(len(candidates)), walls.log_chances(candidates))
+
+        if walls.knows:
+            is_likely = walls.log_chances(pool) > np.log(LIKELY)
+            likely = [
+                each
+                for each, is_one in zip(pool, is_likely, strict=True)
+                if is_one and each.key not in history.seen
+            ]
+            if len(likely) < N_LIKELY:
+                likely = self._evolved(merits, (), history, pool, rng)[:N_LIKELY]
+            yield from first_designs(likely, self._names, history.tried, rng)
+        yield from first_designs(pool, self._names, history.tried, rng)
+
+    def _by_gain(
+        self,
+        history: History,
+        pool: Sequence[Candidate],
+        walls: WallModel,
+        rng: np.random.Generator,
+    ) -> Iterator[Candidate]:
         alone = self._alone(len(history.tried))
-        best = self._evolved(model, history, pool, rng, alone)
+
+        def merits(model: FrontModel, candidates: Sequence[Candidate]) -> Floats:
+            return _merits(model.gains(candidates, alone=alone), walls.log_chances(candidates))
+
+        model = FrontModel(self._designs, self._known, history, pool, timed=self._timed)
+        best = self._evolved(functools.partial(merits, model), model.front, history, pool, rng)
         if self._features is not None:
-            best = self._with_features(best, history, pool, alone)
+            best = self._with_features(best, merits, history, pool)
         yield from best
 
     def _alone(self, turn: int) -> int | None:
@@ -187,39 +244,38 @@ class FrontGainSampler(BaseSampler):
 
     def _evolved(
         self,
-        model: FrontModel,
+        merits: Callable[[Sequence[Candidate]], Floats],
+        front: Sequence[Candidate],
         history: History,
         pool: Sequence[Candidate],
         rng: np.random.Generator,
-        alone: int | None,
     ) -> list[Candidate]:
-        """New candidates that were looked at, those with the largest gain first."""
+        """New candidates that were looked at, the best first."""
         designs, seen = self._designs, set(history.seen)
         found: list[Candidate] = []
-        gains = np.zeros(0)
+        rated = np.zeros((0, 2))
 
         def add(candidates: Sequence[Candidate]) -> None:
-            nonlocal gains
+            nonlocal rated
             fresh = {each.key: each for each in candidates if each.key not in seen}
             seen.update(fresh)
             found.extend(fresh.values())
-            gains = np.concatenate([gains, model.gains(list(fresh.values()), alone=alone)])
+            rated = np.concatenate([rated, merits(list(fresh.values()))])
 
         add(pool)
         if designs.everything(MAX_EVERYTHING) is None:
             add(list(itertools.islice(designs.draws(int(rng.integers(2**31))), N_FRESH)))
             for _ in range(N_GENERATIONS):
-                order = np.argsort(-gains, kind="stable")[:N_PARENTS]
-                parents = [*(found[at] for at in order), *model.front]
+                parents = [*(found[at] for at in _best_first(rated)[:N_PARENTS]), *front]
                 add(_children(designs, parents, rng))
-        return [found[at] for at in np.argsort(-gains, kind="stable")]
+        return [found[at] for at in _best_first(rated)]
 
     def _with_features(
         self,
         best: list[Candidate],
+        merits: Callable[[FrontModel, Sequence[Candidate]], Floats],
         history: History,
         pool: Sequence[Candidate],
-        alone: int | None,
     ) -> list[Candidate]:
         """The same candidates, the shortlist among them ordered by a model that has features."""
         assert self._features is not None
@@ -229,11 +285,24 @@ class FrontGainSampler(BaseSampler):
         if not shortlist:
             return best
         try:
-            model = FrontModel(self._designs, self._known, history, pool, features=features)
+            model = FrontModel(
+                self._designs, self._known, history, pool, features=features, timed=self._timed
+            )
         except LookupError:
             return best
-        gains = model.gains(shortlist, alone=alone)
-        return [*(shortlist[at] for at in np.argsort(-gains, kind="stable")), *best]
+        order = _best_first(merits(model, shortlist))
+        return [*(shortlist[at] for at in order), *best]
+
+
+def _merits(gains: Floats, log_chances: Floats) -> Floats:
+    """`(K, 2)`: gains as far as the walls are likely kept, and the chances of that, which decide
+    where no gain is left."""
+    return np.column_stack([gains * np.exp(log_chances), log_chances])
+
+
+def _best_first(merits: Floats) -> NDArray[np.intp]:
+    """Order of rows `(K, 2)`: the largest first number first, among equals the second."""
+    return np.lexsort((-merits[:, 1], -merits[:, 0]))
 
 
 def _children(
@@ -241,6 +310,8 @@ def _children(
 ) -> list[Candidate]:
     """Legal children of random parents, half of one and half of two."""
     children: list[Candidate | None] = []
+    if not parents:
+        return []
     for _ in range(N_CHILDREN):
         a, b = (parents[int(at)] for at in rng.integers(len(parents), size=2))
         if rng.random() < 0.5 or a is b:

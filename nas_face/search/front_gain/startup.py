@@ -34,18 +34,21 @@ NEAR = 0.04
 
 
 @functools.lru_cache(maxsize=8)
-def pool_of(designs: Designs, names: tuple[str, ...]) -> tuple[Candidate, ...]:
+def pool_of(
+    designs: Designs, names: tuple[str, ...], n_draws: int = N_POOL
+) -> tuple[Candidate, ...]:
     """Many designs, the same ones at every call: all of a small space, else draws and, since few
     of these are near the ends, ever smaller and larger ones. Made once in a process.
 
     Args:
         designs: what can be proposed.
         names: of the known objectives, by which small and large is meant.
+        n_draws: of a larger space; where the walls are tight, each takes up to 30 ms.
     """
     everything = designs.everything(MAX_EVERYTHING)
     if everything is not None:
         return tuple(everything)
-    found = {each.key: each for each in itertools.islice(designs.draws(0), N_POOL)}
+    found = {each.key: each for each in itertools.islice(designs.draws(0), n_draws)}
     rng = np.random.default_rng(0)
     drawn = list(found.values())
     for name, sign in itertools.product(names, (1.0, -1.0)):

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,33 +15,29 @@ from nas_face.errors import ArchError
 from nas_face.search.budget import Budget
 from nas_face.search.designs import SpaceDesigns, SpaceExhausted
 from nas_face.search.designs.seeding import first_unseen
+from nas_face.search.front_gain.startup import MAX_EVERYTHING, first_designs, pool_of
 from nas_face.search.record import ARCH_ID
 from nas_face.space import Choice, Design, Label, Screened, Screener, SearchSpace, screener_of
 
 N_STARTUP = 12
-N_SCREENED = 500
-N_SPREAD = 48
-N_DESCENTS = 12
-N_SMALLER = 100
 N_PROPOSALS = 16
 N_REPAIRS = 400
-ALIKE = 0.04
-"""Share of the range of log multiply-adds within which a first design is drawn by the seed."""
 
-MAX_ENUMERATED = 20_000
-N_CACHED = 4
+SPREAD_OVER = ("madds",)
+N_SPREAD = 100
+"""What the first designs are spread over, and the draws that they are chosen from."""
 
 
 class BudgetedSampler(BaseSampler):
     """Proposes designs of a space that fit a budget and were not proposed before in the study.
 
-    The first designs are spread evenly over the logarithm of multiply-adds, from the smallest of
-    many that were screened up to the wall: drawn evenly over the choices, most would crowd below
-    it. After that the inner sampler proposes. What it proposes against the rules of the space is
-    changed in as few choices as make it legal; a design outside the budget is walked inside by
-    single changes that bring it closer, and one that the study has seen is changed until it is
-    new. All that costs a few milliseconds, against the seconds to hours of a training. Trials must
-    carry their architecture's identity in the user attribute `arch_id`.
+    The first designs are spread evenly over the logarithm of multiply-adds, as those of our own
+    sampler are: drawn evenly over the choices, most would crowd below the wall. After that the
+    inner sampler proposes. What it proposes against the rules of the space is changed in as few
+    choices as make it legal; a design outside the budget is walked inside by single changes that
+    bring it closer, and one that the study has seen is changed until it is new. All that costs a
+    few milliseconds, against the seconds to hours of a training. Trials must carry their
+    architecture's identity in the user attribute `arch_id`.
 
     Args:
         space: the space.
@@ -94,7 +89,7 @@ class BudgetedSampler(BaseSampler):
         }
         design = first_unseen(self._start, self._fitting, seen)
         if design is None and len(seen) < self._n_startup:
-            design = self._spread(seen)
+            design = self._spread(study, trial.number, seen)
         if design is not None and isinstance(self._inner, BaseGASampler):
             # It counts its generations in the trials; ours are to be parents as well.
             self._inner.get_trial_generation(study, trial)
@@ -140,20 +135,18 @@ class BudgetedSampler(BaseSampler):
             return None
         return design if self._budget.fits(design.spec.cost()) else None
 
-    def _spread(self, seen: set[str]) -> Design | None:
+    def _spread(self, study: Study, current: int, seen: set[str]) -> Design | None:
         """A new design near this turn's multiply-adds, or none if nothing that was drawn fits."""
-        pool = spread_pool(self._space, self._budget)
-        if not pool:
-            return None
-        low, high = pool[0][0], pool[-1][0]
-        wanted = low + _van_der_corput(len(seen) + 1) * (high - low)
-        near = sorted(pool, key=lambda each: abs(each[0] - wanted))
-        n_alike = sum(abs(each[0] - wanted) < (high - low) * ALIKE for each in near)
-        first = [near[at] for at in self._rng.permutation(n_alike)]
-        for _, choices in [*first, *near[n_alike:]]:
-            design = self._space.design(choices)
-            if design.spec.arch_id not in seen:
-                return design
+        tried = [
+            candidate
+            for past in study.get_trials(deepcopy=False)
+            if past.number != current and ARCH_ID in past.user_attrs
+            if (candidate := self._designs.of(past.params)) is not None
+        ]
+        pool = pool_of(self._designs, SPREAD_OVER, N_SPREAD)
+        for candidate in first_designs(pool, SPREAD_OVER, tried, self._rng):
+            if self._designs.identity(candidate) not in seen:
+                return self._space.design(candidate.params)
         return None
 
     def _proposed(self, study: Study, trial: FrozenTrial, seen: set[str]) -> Design | None:
@@ -167,7 +160,7 @@ class BudgetedSampler(BaseSampler):
             design = self._repaired(candidate.params, seen)
             if design is not None:
                 return design
-        for candidate in self._designs.everything(MAX_ENUMERATED) or ():
+        for candidate in self._designs.everything(MAX_EVERYTHING) or ():
             if self._designs.identity(candidate) not in seen:
                 return self._space.design(candidate.params)
         return None
@@ -209,55 +202,6 @@ class BudgetedSampler(BaseSampler):
         return None if found is None else self._space.design(found.choices)
 
 
-Spread = list[tuple[float, dict[str, Label]]]
-"""Log multiply-adds with the labels of a design."""
-
-_POOLS: dict[tuple[int, Budget], tuple[SearchSpace, Spread]] = {}
-
-
-def spread_pool(space: SearchSpace, budget: Budget) -> Spread:
-    """Designs that fit, from small to large: those of many drawn evenly, or where few fit, those
-    that come closest, changed until they do; and ever smaller ones from the smallest of them,
-    since few draws are near the low end. Made once in a process.
-
-    Args:
-        space: the space.
-        budget: the walls.
-    """
-    key = (id(space), budget)
-    if key not in _POOLS:
-        found = [(math.log(each.madds), each.choices) for each in _pool(space, budget)]
-        found.sort(key=lambda each: each[0])
-        while len(_POOLS) >= N_CACHED:
-            del _POOLS[next(iter(_POOLS))]
-        _POOLS[key] = (space, found)  # holding the space, so that its id stays its own
-    return _POOLS[key][1]
-
-
-def _pool(space: SearchSpace, budget: Budget) -> list[Screened]:
-    screener = screener_of(space)
-    rng = np.random.default_rng(0)
-    drawn = sorted(
-        itertools.islice(screener.draws(0), N_SCREENED), key=lambda each: budget.excess(each.cost)
-    )
-    found = [each for each in drawn if budget.fits(each.cost)]
-    for outside in drawn[len(found) :]:
-        if len(found) >= N_SPREAD:
-            break
-        inside = walked_inside(screener, budget, outside, rng)
-        if inside is None:
-            break
-        found.append(inside)
-    for start in sorted(found, key=lambda each: each.madds)[:N_DESCENTS]:
-        least = start
-        for _ in range(N_SMALLER):
-            other = screener.mutated(least.choices, rng)
-            if other is not None and other.madds < least.madds and budget.fits(other.cost):
-                least = other
-                found.append(other)
-    return found
-
-
 def walked_inside(
     screener: Screener,
     budget: Budget,
@@ -285,12 +229,3 @@ def walked_inside(
         if other_excess < excess or other_excess == 0.0:
             here, excess = other, other_excess
     return None
-
-
-def _van_der_corput(turn: int) -> float:
-    """Binary digits of `turn` mirrored behind the point: 1/2, 1/4, 3/4, 1/8, ... for 1, 2, 3, 4.
-
-    Each new number lies in the widest gap that the earlier ones left.
-    """
-    digits = bin(turn)[2:][::-1]
-    return int(digits, 2) / float(2 ** len(digits))
