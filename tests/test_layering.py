@@ -5,7 +5,7 @@
                   study
    _________________|____________________
   |                                      |
-search      train  verify  proxies  compress  deploy  foreign
+search      train  verify  proxies  compress  deploy  foreign  align
   |                                      |
 space                              nn          data
   |________________________     _________|
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "compress": {"nn", "data", "arch", "errors"},
     "deploy": {"nn", "data", "arch", "errors"},
     "foreign": {"nn", "data", "arch", "errors"},
+    "align": {"data", "errors"},
 }
 MAY_IMPORT["study"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
@@ -55,6 +56,10 @@ FENCED = {
     "typer": {"cli"},
     "rich": {"cli", "study"},
     "PIL": {"data"},
+    "simplejpeg": {"data"},
+    "imagehash": {"data"},
+    "cv2": {"align"},
+    "threadpoolctl": {"verify"},
     "pandas": {"study"},
     "matplotlib": {"study"},
     "plotly": {"study"},

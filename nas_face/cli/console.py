@@ -65,5 +65,5 @@ def epoch_bar(terminal: "Console", n_epochs: int) -> Iterator[Any]:
     with Progress(*columns, console=terminal) as progress:
         task = progress.add_task("epochs", total=n_epochs, note="")
         yield lambda report: progress.update(
-            task, completed=report.epoch, note=f"loss {report.loss:.3f}"
+            task, completed=report.epoch, note=f"loss {report.loss:.3f} {report.pace}".rstrip()
         )

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nas_face import __version__
-from nas_face.cli import models, networks, nni, proxies, runs, spaces
+from nas_face.cli import data, models, networks, nni, proxies, runs, spaces, verify
 from nas_face.errors import DeployError, NasFaceError, SearchFailed, TrainingDiverged
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -40,7 +40,7 @@ for command in (
     runs.dashboard,
     proxies.proxies,
     models.train,
-    models.verify,
+    verify.verify,
     models.compress,
     models.import_weights,
     networks.cost,
@@ -51,6 +51,7 @@ for command in (
 spaces.app.command("nni")(nni.to_nni)
 spaces.app.command("from-nni")(nni.from_nni)
 app.add_typer(spaces.app, name="space")
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""Commands about trained models: `train`, `verify`, `compress` and `import-weights`."""
+"""Commands about trained models: `train`, `compress` and `import-weights`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nas_face.cli.console import JsonFlag, console, epoch_bar, print_json, results
+from nas_face.cli.console import console, epoch_bar, results
 
 
 def train(
@@ -54,35 +54,6 @@ def train(
     terminal.print(f"written: {job.out} (verified on identities it was not trained on)")
 
 
-def verify(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Model folder, ONNX file, or run folder.")
-    ],
-    pairs: Annotated[
-        str, typer.Option(help="LFW-style or CSV pair list, 'orl', or a run folder.")
-    ],
-    images: Annotated[
-        Path | None, typer.Option(help="Root of the images that the pair list names.")
-    ] = None,
-    trial: Annotated[int | None, typer.Option(help="Trial, where MODEL is a run.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Verify a model on pairs: 10-fold accuracy with its spread, AUC, EER, TAR at FAR."""
-    from nas_face.study.evaluate import verify_on
-    from nas_face.study.faces import pairs_of
-    from nas_face.study.networks import embedder_of
-
-    opened = embedder_of(model, trial)
-    found = pairs_of(pairs, images, height=opened.height, width=opened.width)
-    result = verify_on(opened, found)
-    if as_json:
-        print_json(result.as_dict())
-        return
-    from nas_face.study.tables import verification_table
-
-    results().print(verification_table(result))
-
-
 def compress(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL|RUN", help="Model folder, or run folder with --trial.")
@@ -104,18 +75,34 @@ def compress(
     images: Annotated[
         Path | None, typer.Option(help="Root of the images that the pair list names.")
     ] = None,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Judge by people of the training set, too.")
+    ] = False,
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="CSV of attributes: every group of people before and after."),
+    ] = None,
+    group_far: Annotated[
+        float | None,
+        typer.Option(help="FAR over all pairs that sets the threshold of all groups."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
 ) -> None:
     """Compress a trained network by a recipe: prune, distil, quantise; verified at every step."""
     from nas_face.study.compress import compress as carry_out
     from nas_face.study.compress_job import compress_job
     from nas_face.study.recipe import load_recipe
-    from nas_face.study.tables import compression_table
+    from nas_face.study.tables import compression_table, group_change_tables
 
     steps = load_recipe(recipe)
-    given = {"data.source": data, "data.exclude": exclude}
+    given = {
+        "data.source": data,
+        "data.exclude": exclude,
+        "data.attributes": None if groups is None else str(groups),
+        "data.group_far": group_far,
+    }
     overrides = {key: value for key, value in given.items() if value is not None}
-    job = compress_job(model, trial, study, overrides, pairs, images)
+    job = compress_job(model, trial, study, overrides, pairs, images, allow_overlap=allow_overlap)
     folder = out or job.folder / steps.name
     terminal = console()
     terminal.print(
@@ -130,8 +117,11 @@ def compress(
         training=job.config.full_training,
         seed=job.config.seed,
         epochs=lambda n_epochs: epoch_bar(terminal, n_epochs),
+        source=job.source,
     )
     results().print(compression_table(steps_done))
+    for table in group_change_tables(steps_done[0], steps_done[-1]):
+        results().print(table)
     terminal.print(f"written: {folder}")
 
 

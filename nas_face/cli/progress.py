@@ -43,7 +43,7 @@ class SearchDisplay:
 
     def epoch(self, worker: int, report: "EpochReport") -> None:
         """A worker finished an epoch."""
-        loss = f"loss {report.loss:.2f}"
+        loss = f"loss {report.loss:.2f} {report.pace}".rstrip()
         if worker in self._workers:
             self._progress.update(self._workers[worker], completed=report.epoch, note=loss)
         else:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nas_face.data.blobs import FileBlobs
 from nas_face.data.faces import FaceImages
 from nas_face.data.pixels import DEFAULT_CACHE_BYTES, open_pixels
 from nas_face.errors import DataError
@@ -41,7 +42,7 @@ def load_orl(height: int, width: int) -> FaceImages:
         f"{who}/{number}.pgm" for who in identities for number in range(1, _N_IMAGES + 1)
     )
     pixels, broken = open_pixels(
-        [root / name for name in names],
+        FileBlobs(tuple(root / name for name in names)),
         height=height,
         width=width,
         cache_bytes=DEFAULT_CACHE_BYTES,

@@ -1,26 +1,43 @@
-"""Where pixels come from: a block of memory, or files decoded when they are asked for."""
+"""Where pixels come from: a block of memory, or encoded images decoded when they are asked for."""
 
+import functools
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, final
 
 import numpy as np
 import numpy.typing as npt
 
-from nas_face.data.images import decode_image
+from nas_face.data.blobs import Blobs
+from nas_face.data.images import decode_into
 from nas_face.errors import DataError
 
 DEFAULT_CACHE_BYTES = 4 * 1024**3
 """Decoded images are kept in memory up to this size: 114,000 images of 112x112."""
 
-# Pillow decodes outside Python's global lock; beyond 8 threads the rest of the work holds the
-# others up (assumed).
-_N_THREADS = min(8, os.cpu_count() or 1)
-# files handed to the threads at once, so that a million files do not become a million futures
+RUN = 16
+"""Images that a thread decodes between two visits to the queue."""
+
+# images handed to the threads at once, so that a million do not become as many waiting tasks
 _CHUNK = 4096
+
+
+@functools.cache
+def data_threads() -> ThreadPoolExecutor:
+    """The threads that read, decode and mirror images: one a core, for all of the process.
+
+    They never wait for one another, so any thread but themselves may wait for them.
+    """
+    try:
+        n_cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        n_cores = os.cpu_count() or 1
+    return ThreadPoolExecutor(n_cores, thread_name_prefix="nas_face_data")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
+    os.register_at_fork(after_in_child=data_threads.cache_clear)
 
 
 class PixelSource(Protocol):
@@ -39,6 +56,9 @@ class PixelSource(Protocol):
 
     def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """A new array of images `(B, height, width, 3)`, for row numbers `(B,)`."""
+
+    def read_into(self, rows: npt.NDArray[np.int64], images: npt.NDArray[np.uint8]) -> None:
+        """Write images into a contiguous array of that shape, in the calling thread."""
 
 
 @final
@@ -73,68 +93,85 @@ class MemoryPixels:
     def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         return self.array[rows]
 
+    def read_into(self, rows: npt.NDArray[np.int64], images: npt.NDArray[np.uint8]) -> None:
+        np.take(self.array, rows, axis=0, out=images, mode="wrap")  # "raise" would copy twice
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FilePixels:
-    """Image files, decoded by a few threads each time they are read."""
+class BlobPixels:
+    """Encoded images, decoded each time they are read."""
 
-    paths: tuple[Path, ...]
+    blobs: Blobs
     height: int
     width: int
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.blobs)
 
     def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         images = np.empty((len(rows), self.height, self.width, 3), dtype=np.uint8)
+        starts = range(0, len(rows), RUN)
 
-        def decode(position: int) -> None:
-            images[position] = decode_image(self.paths[rows[position]], self.height, self.width)
+        def decode(start: int) -> None:
+            run = slice(start, start + RUN)
+            self.read_into(rows[run], images[run])
 
-        with ThreadPoolExecutor(_N_THREADS) as pool:
-            list(pool.map(decode, range(len(rows))))
+        list(data_threads().map(decode, starts))
         return images
+
+    def read_into(self, rows: npt.NDArray[np.int64], images: npt.NDArray[np.uint8]) -> None:
+        for image, row in zip(images, rows.tolist(), strict=True):
+            data = self.blobs.read(row)
+            try:
+                decode_into(data, image)
+            except DataError as error:
+                raise DataError(f"{self.blobs.where(row)}: {error}") from error
 
 
 def open_pixels(
-    paths: Sequence[Path], *, height: int, width: int, cache_bytes: int
+    blobs: Blobs, *, height: int, width: int, cache_bytes: int
 ) -> tuple[PixelSource, dict[int, str]]:
-    """Decode every file once, keep the pixels if they fit, and say which files are broken.
+    """Decode every image once, keep the pixels if they fit, and say which images are broken.
 
     Images that do not fit are decoded all the same: hours into a training run is no time to meet a
-    broken file.
+    broken one.
 
     Args:
-        paths: image files.
-        height: rows of every image.
-        width: columns of every image.
+        blobs: the images.
+        height: rows of every image, at least 1.
+        width: columns of every image, at least 1.
         cache_bytes: how much memory the decoded images may take; beyond it they are decoded on
             demand.
 
     Returns:
-        The source, with one row a path, and the reason by row number of each that cannot be
+        The source, with a row for each image, and the reason by row number of each that cannot be
         decoded.
-    """
-    fits = len(paths) * height * width * 3 <= cache_bytes
-    cache = np.empty((len(paths) if fits else 0, height, width, 3), dtype=np.uint8)
 
-    def decode(row: int) -> str | None:
-        try:
-            image = decode_image(paths[row], height, width)
-        except DataError as error:
-            return str(error).removeprefix(f"{paths[row]}: ")
-        if fits:
-            cache[row] = image
-        return None
+    Raises:
+        ValueError: `height` or `width` is below 1.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"an image needs height and width of at least 1, got {height}x{width}")
+    n_images = len(blobs)
+    fits = n_images * height * width * 3 <= cache_bytes
+    cache = np.empty((n_images if fits else 0, height, width, 3), dtype=np.uint8)
+
+    def decode(start: int) -> list[tuple[int, str]]:
+        scratch = np.empty((height, width, 3), dtype=np.uint8)
+        broken = []
+        for row in range(start, min(start + RUN, n_images)):
+            try:
+                decode_into(blobs.read(row), cache[row] if fits else scratch)
+            except DataError as error:
+                broken.append((row, str(error).removeprefix(f"{blobs.where(row)}: ")))
+        return broken
 
     broken: dict[int, str] = {}
-    with ThreadPoolExecutor(_N_THREADS) as pool:
-        for start in range(0, len(paths), _CHUNK):
-            rows = range(start, min(start + _CHUNK, len(paths)))
-            for row, reason in zip(rows, pool.map(decode, rows), strict=True):
-                if reason is not None:
-                    broken[row] = reason
+    for start in range(0, n_images, _CHUNK):
+        runs = range(start, min(start + _CHUNK, n_images), RUN)
+        for found in data_threads().map(decode, runs):
+            broken.update(found)
     if fits:
         return MemoryPixels(array=cache), broken
-    return FilePixels(paths=tuple(paths), height=height, width=width), broken
+    return BlobPixels(blobs=blobs, height=height, width=width), broken

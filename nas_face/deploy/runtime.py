@@ -1,5 +1,6 @@
 """Running an exported file with ONNX Runtime."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -39,7 +40,7 @@ class OnnxSession:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.path = path
         self.threads = threads
-        self._session = _open(path, threads)
+        self._session = open_session(path, threads)
         self.height, self.width, self.embedding_size = _signature(self._session, path)
         self.properties: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
@@ -57,8 +58,8 @@ class OnnxSession:
         """
         try:
             y: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: x})[0]
-        except _FAILURES as failure:
-            raise DeployError(f"{self.path}: {_one_line(failure)}") from failure
+        except FAILURES as failure:
+            raise DeployError(f"{self.path}: {one_line(failure)}") from failure
         return y
 
     def embed(
@@ -100,7 +101,7 @@ def as_input(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-_FAILURES = (
+FAILURES = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
@@ -111,7 +112,19 @@ _FAILURES = (
 )
 
 
-def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, threads: int, content: bytes | None = None
+) -> onnxruntime.InferenceSession:
+    """An ONNX file ready to run on the CPU.
+
+    Args:
+        path: the file.
+        threads: that one call may use.
+        content: what to open in place of what the file holds.
+
+    Raises:
+        DeployError: the file is missing, is not ONNX, or ONNX Runtime refuses it.
+    """
     if not path.is_file():
         raise DeployError(f"{path}: there is no such file; export a model to it first")
     options = onnxruntime.SessionOptions()
@@ -120,11 +133,11 @@ def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options.log_severity_level = _FATAL
     try:
         return onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            content or path.read_bytes(), options, providers=["CPUExecutionProvider"]
         )
-    except (OSError, *_FAILURES) as failure:
+    except (OSError, *FAILURES) as failure:
         raise DeployError(
-            f"{path}: not an ONNX file that can run here ({_one_line(failure)})"
+            f"{path}: not an ONNX file that can run here ({one_line(failure)})"
         ) from failure
 
 
@@ -141,13 +154,15 @@ def _signature(session: onnxruntime.InferenceSession, path: Path) -> tuple[int, 
                 return image[2], image[3], embedding[1]
     raise DeployError(
         f"{path}: not a face model; the file must take '{INPUT}' float32 (N, 3, H, W) to "
-        f"'{OUTPUT}' float32 (N, D), got {_listing(inputs)} to {_listing(outputs)}"
+        f"'{OUTPUT}' float32 (N, D), got {listing(inputs)} to {listing(outputs)}"
     )
 
 
-def _listing(values: list[onnxruntime.NodeArg]) -> str:
+def listing(values: Sequence[onnxruntime.NodeArg]) -> str:
+    """Inputs or outputs with types and shapes, for messages."""
     return ", ".join(f"'{each.name}' {each.type} {tuple(each.shape)}" for each in values)
 
 
-def _one_line(failure: Exception) -> str:
+def one_line(failure: Exception) -> str:
+    """What ONNX Runtime complains of, for messages."""
     return " ".join(str(failure).split())[:300]

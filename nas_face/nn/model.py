@@ -62,14 +62,39 @@ class Preprocessing:
             images: `(N, H, W, 3)` RGB.
 
         Returns:
-            `(N, channels, H, W)` float32.
+            `(N, channels, H, W)` float32, contiguous.
         """
-        ordered = images[..., ::-1] if self.channel_order == "BGR" else images
-        # A copy, because torch takes no mirrored views and warns of read-only arrays.
-        x = torch.from_numpy(ordered.copy()).permute(0, 3, 1, 2).to(torch.float32)
         if self.channel_order == "grey":
-            x = x.mul_(torch.tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
-        return x.sub_(self.mean).div_(self.scale).contiguous()
+            x = torch.from_numpy(_luma(images)[:, None])
+        else:  # bytes are moved in a fraction of the time that it takes to move floats
+            ordered = images[..., ::-1] if self.channel_order == "BGR" else images
+            planes = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2))
+            x = torch.from_numpy(planes.astype(np.float32))
+        return x.sub_(self.mean).div_(self.scale)
+
+    def write(self, images: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
+        """Network input in the order of images, which takes half the time of `apply`.
+
+        It leaves torch alone, whose threads would spin while they wait for one another: so it may
+        run in many threads, on cores that decode images.
+
+        Args:
+            images: `(N, H, W, 3)` RGB.
+            values: written to, `(N, H, W, channels)`; as `apply` gives but for the order of axes.
+        """
+        source: NDArray[np.float32] | NDArray[np.uint8] = images
+        if self.channel_order == "grey":
+            source = _luma(images)[..., None]
+        elif self.channel_order == "BGR":
+            source = images[..., ::-1]
+        np.subtract(source, np.float32(self.mean), out=values)
+        np.divide(values, np.float32(self.scale), out=values)
+
+
+def _luma(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    red, green, blue = (images[..., at] * np.float32(weight) for at, weight in enumerate(LUMA))
+    luma: NDArray[np.float32] = red + green + blue
+    return luma
 
 
 @final

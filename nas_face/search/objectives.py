@@ -55,6 +55,7 @@ OBJECTIVES: dict[str, Objective] = {
         _trained("auc", "area under the ROC on search pairs"),
         _trained("eer", "equal error rate on search pairs", "minimize"),
         _trained("log_tar", "mean TAR over log FAR on search pairs"),
+        _trained("worst_group_tar", "TAR of the worst group at one threshold, on search pairs"),
         _analytic("madds", "multiply-adds"),
         _analytic("params", "parameters"),
         _analytic("size_bytes", "weights, bytes (fp32)"),

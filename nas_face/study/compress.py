@@ -1,7 +1,8 @@
 """Carrying out a compression recipe: every step verified, timed, saved, and taken up again.
 
 OUT/recipe.json           the recipe and what it was applied to
-OUT/steps/N-KIND/         model folder behind every step, with its ONNX file and result.json
+OUT/steps/N-KIND/         model folder behind every step, with its ONNX file, result.json and
+                          groups.json
 OUT/model.json, weights.safetensors, model.onnx, model.int8.onnx
 OUT/compression.json      the table
 """
@@ -31,20 +32,25 @@ from nas_face.nn import FaceModel
 from nas_face.nn.model import MODEL_FILE
 from nas_face.search import derive_seed
 from nas_face.study.compress_record import (
+    GROUPS_FILE,
     RESULT_FILE,
     CompressionFaces,
+    StepGroups,
     StepResult,
     claim,
+    known_groups,
     known_result,
     partial_of,
     write_text,
 )
-from nas_face.study.evaluate import verify_on
+from nas_face.study.evaluate import embed_pairs
 from nas_face.study.faces import sample_images
 from nas_face.study.layout import CHECKPOINT_FILE
 from nas_face.study.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
+from nas_face.study.trained_on import write_trained_on
 from nas_face.train import EpochReport, TrainSettings, train
 from nas_face.train.distil import angular_distillation
+from nas_face.verify import cosine_scores, verify_embeddings
 
 MIN_COSINE_FP32 = 0.9999
 N_PARITY_CROPS = 64
@@ -66,6 +72,7 @@ def compress(
     training: TrainSettings,
     seed: int,
     epochs: Epochs,
+    source: Path | None = None,
 ) -> list[StepResult]:
     """Apply a recipe; a step that is already there from an earlier sitting is taken as it is.
 
@@ -77,6 +84,7 @@ def compress(
         training: margin loss and batch size of distillation steps.
         seed: of distillation and of the choice of images.
         epochs: progress display.
+        source: folder of the model; whom it was trained on is noted with the results.
 
     Returns:
         One row for the original, one for each step; also written to `compression.json`.
@@ -98,7 +106,7 @@ def compress(
     )
     crops = sample_images(faces.train, N_PARITY_CROPS, seed=derive_seed(seed, "parity"))
     original = out / "steps" / "0-original"
-    results = [_file_step(model, "original", original, faces.pairs, crops, original)]
+    results = [_file_step(model, "original", original, faces, crops, original)]
     current = model
     for number, step in enumerate(recipe.steps, start=1):
         folder = out / "steps" / f"{number}-{step.kind}"
@@ -117,9 +125,10 @@ def compress(
                     )
                     current.save(folder)
                     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-                results.append(_file_step(current, name, folder, faces.pairs, crops, original))
+                results.append(_file_step(current, name, folder, faces, crops, original))
+    write_trained_on(out, faces.train.identities, source)
     _publish(out, current, recipe)
-    text = json.dumps([asdict(result) for result in results], indent=1) + "\n"
+    text = json.dumps([result.as_dict() for result in results], indent=1) + "\n"
     write_text(out / TABLE_FILE, text)
     return results
 
@@ -186,22 +195,23 @@ def _file_step(
     model: FaceModel,
     name: str,
     folder: Path,
-    pairs: PairList,
+    faces: CompressionFaces,
     crops: npt.NDArray[np.uint8],
     original: Path,
 ) -> StepResult:
     """Export a model, hold the file against torch, verify and time it, and write that down."""
     known = known_result(folder)
     if known is not None:
-        return known
+        return _with_groups(known, folder / ONNX_FILE, faces)
     folder.mkdir(parents=True, exist_ok=True)
     export_onnx(model, folder / ONNX_FILE)
     session = OnnxSession(folder / ONNX_FILE)
     parity = embedding_parity(model.embed(crops), session.embed(crops))
     require_parity(parity, min_cosine=MIN_COSINE_FP32, where=str(folder / ONNX_FILE))
-    result = _measure(session, model, name, pairs, parity.min_cosine, original)
-    write_text(folder / RESULT_FILE, json.dumps(asdict(result), indent=1) + "\n")
-    return result
+    embeddings = embed_pairs(session, faces.pairs)
+    result = _measure(session, model, name, embeddings, faces.pairs, parity.min_cosine, original)
+    write_text(folder / RESULT_FILE, json.dumps(result.as_dict(), indent=1) + "\n")
+    return _with_groups(result, folder / ONNX_FILE, faces, embeddings)
 
 
 def _quantise(
@@ -217,7 +227,7 @@ def _quantise(
     """Make the int8 file of the last model; its cosine is measured, and nothing is required."""
     known = known_result(folder)
     if known is not None:
-        return known
+        return _with_groups(known, folder / INT8_FILE, faces)
     folder.mkdir(parents=True, exist_ok=True)
     float_file, int8_file = folder / ONNX_FILE, folder / INT8_FILE
     export_onnx(model, float_file)
@@ -228,20 +238,50 @@ def _quantise(
     session = OnnxSession(int8_file)
     parity = embedding_parity(model.embed(crops), session.embed(crops))
     bits = "7-bit weights" if report.reduce_range else "8-bit weights"
-    result = _measure(session, model, f"{name} ({bits})", faces.pairs, parity.min_cosine, original)
-    write_text(folder / RESULT_FILE, json.dumps(asdict(result), indent=1) + "\n")
-    return result
+    embeddings = embed_pairs(session, faces.pairs)
+    result = _measure(
+        session,
+        model,
+        f"{name} ({bits})",
+        embeddings,
+        faces.pairs,
+        parity.min_cosine,
+        original,
+    )
+    write_text(folder / RESULT_FILE, json.dumps(result.as_dict(), indent=1) + "\n")
+    return _with_groups(result, int8_file, faces, embeddings)
+
+
+def _with_groups(
+    result: StepResult,
+    file: Path,
+    faces: CompressionFaces,
+    embeddings: npt.NDArray[np.float32] | None = None,
+) -> StepResult:
+    """Add the figures of groups, found anew where the folder has none of these very groups."""
+    if faces.groups is None:
+        return result
+    reports = known_groups(file.parent, faces.groups)
+    if reports is None:
+        if embeddings is None:
+            embeddings = embed_pairs(OnnxSession(file), faces.pairs)
+        scores = cosine_scores(embeddings, faces.pairs.first, faces.pairs.second)
+        reports = faces.groups.reports(scores)
+        kept = StepGroups(digest=faces.groups.digest, reports=reports)
+        write_text(file.parent / GROUPS_FILE, json.dumps(asdict(kept), indent=1) + "\n")
+    return replace(result, groups=reports)
 
 
 def _measure(
     session: OnnxSession,
     model: FaceModel,
     name: str,
+    embeddings: npt.NDArray[np.float32],
     pairs: PairList,
     cosine: float,
     original: Path,
 ) -> StepResult:
-    verification = verify_on(session, pairs)
+    verification = verify_embeddings(embeddings, pairs)
     latency = measure_in_turns(session, original / ONNX_FILE)
     cost = model.description.cost
     return StepResult(

@@ -7,14 +7,18 @@ from typing import Any, final
 
 import torch
 
-from nas_face.errors import ConfigError
+from nas_face.data import PairList
+from nas_face.data.formats.attributes import read_attributes
+from nas_face.errors import ConfigError, DataError
 from nas_face.nn import FaceModel
 from nas_face.study.compress_record import CompressionFaces
 from nas_face.study.config import StudyConfig, study_of
 from nas_face.study.faces import load_faces, pairs_of
 from nas_face.study.layout import STUDY_FILE
 from nas_face.study.networks import require_trial
+from nas_face.study.pair_groups import PairGroups, find_groups, say_once
 from nas_face.study.run import Run
+from nas_face.study.trained_on import require_strangers
 from nas_face.study.training import study_config
 
 
@@ -29,6 +33,7 @@ class CompressJob:
         config: margin loss and seed of distillation.
         faces: to distil, calibrate and verify on.
         folder: default place of results, without the recipe's name.
+        source: folder of the model.
     """
 
     name: str
@@ -36,6 +41,7 @@ class CompressJob:
     config: StudyConfig
     faces: CompressionFaces
     folder: Path
+    source: Path
 
 
 def compress_job(
@@ -45,6 +51,8 @@ def compress_job(
     overrides: Mapping[str, Any],
     pairs: str | None,
     images: Path | None,
+    *,
+    allow_overlap: bool = False,
 ) -> CompressJob:
     """Find model, faces and pairs.
 
@@ -55,9 +63,11 @@ def compress_job(
         path: model folder or run folder.
         trial: of the run.
         study: study file or run folder with the faces, for a model folder.
-        overrides: see `load_study`.
+        overrides: see `load_study`. Attributes among them must fit the pairs; those of the study
+            are left out where they do not.
         pairs: pair list, or none for the study's test pairs.
         images: root of the images of the pair list.
+        allow_overlap: whether people that the model was or will be trained on may judge it.
 
     Raises:
         NasFaceError: something is missing or malformed.
@@ -69,6 +79,7 @@ def compress_job(
         trained = path / "trained" / f"trial-{number}"
         full = (trained / "model.json").is_file()
         model = FaceModel.load(trained) if full else run.model(frozen)
+        source = trained if full else run.candidate_folder(frozen)
         config = study_of(run.config.to_data(), where=STUDY_FILE, overrides=overrides)
         name = f"trial {number}, " + ("trained in full" if full else "as the search trained it")
         folder = path / "compressed" / f"trial-{number}{'-full' if full else ''}"
@@ -77,7 +88,9 @@ def compress_job(
             raise ConfigError(f"--trial goes with a run folder; {path} is none")
         model = FaceModel.load(path)
         config = study_config(study, overrides)
-        name, folder = str(path), path / "compressed"
+        name, folder, source = str(path), path / "compressed", path
+    if "data.group_far" in overrides and config.data.attributes is None:
+        raise ConfigError("--group-far goes with --groups; the study has no data.attributes")
     torch.set_num_threads(config.threads)
     found = load_faces(config.data, height=model.height, width=model.width, seed=config.seed)
     verification = (
@@ -85,10 +98,43 @@ def compress_job(
         if pairs is None
         else pairs_of(pairs, images, height=model.height, width=model.width)
     )
+    where = "test pairs of the study" if pairs is None else pairs
+    if not allow_overlap:
+        require_strangers(
+            verification.images, where=where, folder=source, trained=found.split.train.identities
+        )
     return CompressJob(
         name=name,
         model=model,
         config=config,
-        faces=CompressionFaces(train=found.split.train, pairs=verification),
+        faces=CompressionFaces(
+            train=found.split.train,
+            pairs=verification,
+            groups=_groups(
+                config,
+                verification,
+                where,
+                asked=not {"data.attributes", "data.group_far"}.isdisjoint(overrides),
+            ),
+        ),
         folder=folder,
+        source=source,
     )
+
+
+def _groups(config: StudyConfig, pairs: PairList, where: str, *, asked: bool) -> PairGroups | None:
+    """Groups of people on pairs by the attributes of a study; none where it has none, or where
+    nobody asked and they do not fit."""
+    if config.data.attributes is None:
+        return None
+    try:
+        table = read_attributes(Path(config.data.attributes))
+        groups = find_groups(table, pairs, far=config.data.group_far, of=where)
+    except DataError as failure:
+        if asked:
+            raise
+        say_once(f"without figures of groups; {failure}")
+        return None
+    for remark in groups.remarks:
+        say_once(remark)
+    return groups

@@ -4,18 +4,23 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
-from nas_face.arch.codec import canonical_json, to_data
+from nas_face.arch.codec import canonical_json, from_data, to_data
 from nas_face.data import FaceImages, PairList
 from nas_face.errors import ConfigError
 from nas_face.nn import FaceModel
+from nas_face.study.pair_groups import PairGroups, worst_tar_of
 from nas_face.study.recipe import Recipe
 from nas_face.train import TrainSettings
+from nas_face.verify.groups import GroupReport
 
 RESULT_FILE = "result.json"
+GROUPS_FILE = "groups.json"
+"""Beside the result of a step, where there are groups; apart, for the groups may change."""
+
 RECIPE_FILE = "recipe.json"
 
 
@@ -36,6 +41,7 @@ class StepResult:
         latency_ms: one image, one thread.
         speedup: latency of the original over this one's, in turns.
         cosine: smallest between embeddings of the file and of the torch network on real crops.
+        groups: of people on the same pairs, of the ONNX file, by each attribute.
     """
 
     step: str
@@ -49,6 +55,35 @@ class StepResult:
     latency_ms: float
     speedup: float
     cosine: float | None
+    groups: tuple[GroupReport, ...] = ()
+
+    @property
+    def worst_group_tar(self) -> float | None:
+        """Lowest TAR of any group; None without groups that are large enough."""
+        return worst_tar_of(self.groups)
+
+    def as_dict(self) -> dict[str, object]:
+        """The same for JSON; nothing about groups where there are none."""
+        data = asdict(self)
+        del data["groups"]
+        if self.groups:
+            data["worst_group_tar"] = self.worst_group_tar
+            data["groups"] = [each.as_dict() for each in self.groups]
+        return data
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepGroups:
+    """Figures of groups as a step's folder keeps them.
+
+    Attributes:
+        digest: of the groups.
+        reports: by each attribute.
+    """
+
+    digest: str
+    reports: tuple[GroupReport, ...]
 
 
 @final
@@ -59,10 +94,12 @@ class CompressionFaces:
     Attributes:
         train: to distil and calibrate on.
         pairs: to verify every step on; no identity of `train`.
+        groups: of people on these pairs, if their figures are wanted.
     """
 
     train: FaceImages
     pairs: PairList
+    groups: PairGroups | None = None
 
 
 def claim(
@@ -145,6 +182,19 @@ def known_result(folder: Path) -> StepResult | None:
         return StepResult(**_read(path))
     except TypeError as failure:
         raise ConfigError(f"{path}: broken; delete it to do the step again") from failure
+
+
+def known_groups(folder: Path, groups: PairGroups) -> tuple[GroupReport, ...] | None:
+    """Figures of these very groups that were found before, or none.
+
+    Raises:
+        ConfigError: the file is broken.
+    """
+    path = folder / GROUPS_FILE
+    if not path.exists():
+        return None
+    kept = from_data(StepGroups, _read(path), where=str(path), error=ConfigError)
+    return kept.reports if kept.digest == groups.digest else None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -29,12 +29,16 @@ class DataSettings:
     """Where faces come from and how identities are shared out.
 
     Attributes:
-        source: ``orl`` for the built-in faces, or a folder with one folder for each identity.
+        source: ``orl`` for the built-in faces, or faces in any format that
+            `nas_face.data.load_faces` reads, such as a folder with one folder for each identity.
         search_fraction: share of the identities that the search judges candidates on.
         test_fraction: share of the identities that only reports are made on.
         exclude: text file of identities to leave out: the first word of each line, ``#`` for
             comments.
         max_impostors_per_genuine: impostor pairs drawn for each genuine search pair.
+        max_broken_share: share of the images that may be broken, in [0, 1]; they are left out.
+        attributes: CSV file with attributes of identities or images, for figures by group.
+        group_far: FAR over all pairs that sets the one threshold of `worst_group_tar`, in (0, 1).
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -44,6 +48,9 @@ class DataSettings:
     test_fraction: float = 0.25
     exclude: str | None = None
     max_impostors_per_genuine: int = 10
+    max_broken_share: float = 0.5
+    attributes: str | None = None
+    group_far: float = 0.01
 
     def __post_init__(self) -> None:
         for name in ("search_fraction", "test_fraction"):
@@ -60,6 +67,12 @@ class DataSettings:
                 "data.max_impostors_per_genuine must be at least 1, "
                 f"got {self.max_impostors_per_genuine}"
             )
+        if not 0 <= self.max_broken_share <= 1:
+            raise ConfigError(
+                f"data.max_broken_share must be between 0 and 1, got {self.max_broken_share}"
+            )
+        if not 0 < self.group_far < 1:
+            raise ConfigError(f"data.group_far must be between 0 and 1, got {self.group_far}")
 
 
 @final
@@ -120,6 +133,8 @@ class StudyConfig:
             raise ConfigError(f"objectives must differ, got {', '.join(self.objectives)}")
         if not any(objective(name).origin == "trained" for name in self.objectives):
             raise ConfigError("objectives: at least one must need a training, such as log_tar")
+        if "worst_group_tar" in self.objectives and self.data.attributes is None:
+            raise ConfigError("objectives: worst_group_tar needs data.attributes, a CSV file")
         for name, least in (("trials", 1), ("seed", 0), ("threads", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
@@ -245,8 +260,11 @@ def study_of(
 def _absolute(data: DataSettings, beside: Path | None) -> DataSettings:
     """Paths made absolute, so that a run can be taken up from any folder."""
     source = data.source if data.source == BUILT_IN_DATA else _resolved(data.source, beside)
-    exclude = None if data.exclude is None else _resolved(data.exclude, beside)
-    return dataclasses.replace(data, source=source, exclude=exclude)
+    exclude, attributes = (
+        None if each is None else _resolved(each, beside)
+        for each in (data.exclude, data.attributes)
+    )
+    return dataclasses.replace(data, source=source, exclude=exclude, attributes=attributes)
 
 
 def _absolute_start(name: str, beside: Path | None) -> str:

@@ -23,8 +23,10 @@ from nas_face.study.compress_record import write_text
 from nas_face.study.config import StudyConfig
 from nas_face.study.faces import StudyFaces
 from nas_face.study.layout import CHECKPOINT_FILE, MODEL_FILE
+from nas_face.study.pair_groups import PairGroups
+from nas_face.study.trained_on import write_trained_on
 from nas_face.train import EpochReport, train
-from nas_face.verify import VerificationResult, verify_embeddings
+from nas_face.verify import VerificationResult, cosine_scores, verify_embeddings
 
 SPEC_FILE = "spec.json"
 SPENT_FILE = "spent.json"
@@ -44,8 +46,9 @@ class Embedder(Protocol):
     def width(self) -> int:
         """Of the crops."""
 
-    def embed(self, images: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """Embeddings `(N, D)` of RGB crops `(N, height, width, 3)`, mirrored ones added."""
+    def embed(self, images: NDArray[np.uint8], /, *, flip: bool = True) -> NDArray[np.float32]:
+        """Embeddings `(N, D)` of RGB crops `(N, height, width, 3)`; with `flip` those of the
+        mirrored crops are added."""
 
 
 def verify_on(model: Embedder, pairs: PairList) -> VerificationResult:
@@ -54,10 +57,36 @@ def verify_on(model: Embedder, pairs: PairList) -> VerificationResult:
     Raises:
         TrainingDiverged: embeddings are not finite.
     """
+    return verify_embeddings(embed_pairs(model, pairs), pairs)
+
+
+def embed_pairs(model: Embedder, pairs: PairList) -> NDArray[np.float32]:
+    """Embeddings `(N, D)` of the images of pairs, mirrored crops added.
+
+    Raises:
+        TrainingDiverged: embeddings are not finite.
+    """
     embeddings = model.embed(pairs.images.batch(np.arange(len(pairs.images))))
     if not np.isfinite(embeddings).all():
         raise TrainingDiverged("embeddings are not finite; lower training.learning_rate")
-    return verify_embeddings(embeddings, pairs)
+    return embeddings
+
+
+def figures_on(
+    model: Embedder, pairs: PairList, groups: PairGroups | None = None
+) -> dict[str, float]:
+    """Figures of a model on pairs by the names of objectives, that of groups among them if there
+    are any.
+
+    Raises:
+        TrainingDiverged: embeddings are not finite.
+    """
+    embeddings = embed_pairs(model, pairs)
+    figures = figures_of(verify_embeddings(embeddings, pairs))
+    if groups is not None:
+        scores = cosine_scores(embeddings, pairs.first, pairs.second)
+        figures["worst_group_tar"] = groups.worst_tar(scores)
+    return figures
 
 
 @final
@@ -163,7 +192,7 @@ class TrainAndVerify:
             ledger.count("epochs")
             if epoch.epoch in self.config.rungs.epochs:
                 with ledger.phase("verify"):
-                    figures = figures_of(verify_on(model, faces.search_pairs))
+                    figures = figures_on(model, faces.search_pairs, faces.search_groups)
                 if not report(epoch.epoch, {**timed, **figures}):
                     raise TrialStopped
             write_text(folder / SPENT_FILE, json.dumps(ledger.to_data()) + "\n")
@@ -179,11 +208,12 @@ class TrainAndVerify:
                     checkpoint=folder / CHECKPOINT_FILE,
                 )
         with ledger.phase("verify"):
-            search = figures_of(verify_on(model, faces.search_pairs))
-            test = figures_of(verify_on(model, faces.test_pairs))
+            search = figures_on(model, faces.search_pairs, faces.search_groups)
+            test = figures_on(model, faces.test_pairs, faces.test_groups)
         if kept is None:
             with ledger.phase("save"):
                 write_text(folder / SPEC_FILE, json.dumps(spec.to_data(), indent=1) + "\n")
+                write_trained_on(folder, faces.split.train.identities)
                 model.noting(note).save(folder)
         return {**timed, **search, **{f"test_{name}": value for name, value in test.items()}}
 

@@ -13,15 +13,17 @@ from nas_face.data import (
     PairList,
     SkippedImage,
     all_pairs,
-    load_folder,
     load_orl,
     load_pairs,
     split_identities,
 )
+from nas_face.data import load_faces as load_face_set
+from nas_face.data.formats.attributes import AttributeTable, read_attributes
 from nas_face.errors import ConfigError, DataError
 from nas_face.search import derive_seed
 from nas_face.study.config import BUILT_IN_DATA, DataSettings, load_run_study
 from nas_face.study.layout import STUDY_FILE
+from nas_face.study.pair_groups import PairGroups, find_groups, say_once
 
 
 @final
@@ -36,25 +38,37 @@ class StudyFaces:
         test_pairs: what reports quote; nothing is chosen by them. As many impostor as genuine
             pairs, so that guessing has an accuracy of one half, as in published protocols.
         skipped: images that could not be read, and why.
+        search_groups: groups of people among the search pairs; none where they were not asked for,
+            or the study has no attributes.
+        test_groups: likewise among the test pairs; none, too, where these are too few for them.
     """
 
     split: IdentitySplit
     search_pairs: PairList
     test_pairs: PairList
     skipped: tuple[SkippedImage, ...]
+    search_groups: PairGroups | None = None
+    test_groups: PairGroups | None = None
 
 
-def load_faces(settings: DataSettings, *, height: int, width: int, seed: int) -> StudyFaces:
+def load_faces(
+    settings: DataSettings, *, height: int, width: int, seed: int, with_groups: bool = False
+) -> StudyFaces:
     """Load, split and pair the faces of a study.
+
+    What its file of attributes says is read on demand only, since a trained network can be
+    verified and trained on where that file is not.
 
     Args:
         settings: where they come from.
         height: of the crops.
         width: of the crops.
         seed: of the split and of the drawing of impostor pairs.
+        with_groups: whether to sort people into groups by the attributes that the study names.
 
     Raises:
-        DataError: faces are missing, broken or too few.
+        DataError: faces are missing, broken or too few; or the attributes do not fit the search
+            pairs, see `find_groups`.
     """
     images = load_source(settings, height=height, width=width)
     split = split_identities(
@@ -63,18 +77,47 @@ def load_faces(settings: DataSettings, *, height: int, width: int, seed: int) ->
         test_fraction=settings.test_fraction,
         seed=derive_seed(seed, "split"),
     )
+    search_pairs = all_pairs(
+        split.search,
+        max_impostors_per_genuine=settings.max_impostors_per_genuine,
+        seed=derive_seed(seed, "pairs", "search"),
+    )
+    test_pairs = all_pairs(
+        split.test, max_impostors_per_genuine=1, seed=derive_seed(seed, "pairs", "test")
+    )
+    search_groups, test_groups = (
+        _groups(
+            read_attributes(Path(settings.attributes)),
+            settings.group_far,
+            search_pairs,
+            test_pairs,
+        )
+        if with_groups and settings.attributes is not None
+        else (None, None)
+    )
     return StudyFaces(
         split=split,
-        search_pairs=all_pairs(
-            split.search,
-            max_impostors_per_genuine=settings.max_impostors_per_genuine,
-            seed=derive_seed(seed, "pairs", "search"),
-        ),
-        test_pairs=all_pairs(
-            split.test, max_impostors_per_genuine=1, seed=derive_seed(seed, "pairs", "test")
-        ),
+        search_pairs=search_pairs,
+        test_pairs=test_pairs,
         skipped=images.skipped,
+        search_groups=search_groups,
+        test_groups=test_groups,
     )
+
+
+def _groups(
+    table: AttributeTable, far: float, search_pairs: PairList, test_pairs: PairList
+) -> tuple[PairGroups, PairGroups | None]:
+    """Groups among the search pairs, which must do, and among the test pairs, where these do."""
+    search = find_groups(table, search_pairs, far=far, of="search pairs")
+    try:
+        test = find_groups(table, test_pairs, far=far, of="test pairs")
+    except DataError as failure:
+        test = None
+        say_once(f"without test_worst_group_tar; {failure}")
+    for remark in (*search.remarks, *(test.remarks if test is not None else ())):
+        say_once(remark)
+    return search, test
 
 
 def load_source(settings: DataSettings, *, height: int, width: int) -> FaceImages:
@@ -87,7 +130,13 @@ def load_source(settings: DataSettings, *, height: int, width: int) -> FaceImage
     if settings.source == BUILT_IN_DATA:
         images = load_orl(height, width)
         return images.subset(set(images.identities).difference(exclude))
-    return load_folder(Path(settings.source), height=height, width=width, exclude=exclude)
+    return load_face_set(
+        Path(settings.source),
+        height=height,
+        width=width,
+        exclude=exclude,
+        max_broken_share=settings.max_broken_share,
+    )
 
 
 def read_exclusions(path: Path) -> tuple[str, ...]:

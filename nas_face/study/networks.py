@@ -14,6 +14,7 @@ from nas_face.shipped import find_file
 from nas_face.study.layout import MODEL_FILE, STUDY_FILE
 
 if TYPE_CHECKING:
+    from nas_face.deploy.onnx_convention import Convention
     from nas_face.study.evaluate import Embedder
 
 
@@ -111,15 +112,27 @@ def spec_of(name: str) -> ArchSpec:
     )
 
 
-def embedder_of(path: Path, trial: int | None) -> "Embedder":
+def embedder_of(
+    path: Path, trial: int | None, given: "Convention | None" = None, *, threads: int = 1
+) -> "Embedder":
     """Model of a model folder, an ONNX file, or a trial of a run.
 
+    Args:
+        path: which.
+        trial: of the run.
+        given: what the user says about an ONNX file of others.
+        threads: of an ONNX file: batches at once.
+
     Raises:
-        ConfigError: it is none of these, or a trial is missing or out of place.
+        ConfigError: it is none of these, a trial is missing or out of place, or something about an
+            ONNX file's input is not certain.
         NasFaceError: the files are broken.
     """
-    from nas_face.deploy import OnnxSession
+    from nas_face.deploy import OnnxEmbedder
+    from nas_face.deploy.onnx_convention import Convention
+    from nas_face.deploy.onnx_embedder import prepares_pixels
     from nas_face.nn import FaceModel
+    from nas_face.study.onnx_preparation import completed
     from nas_face.study.run import Run
 
     if (path / STUDY_FILE).is_file():
@@ -130,8 +143,25 @@ def embedder_of(path: Path, trial: int | None) -> "Embedder":
     if path.is_dir():
         return FaceModel.load(path)
     if path.is_file():
-        return OnnxSession(path)
+        said = given or Convention()
+        if not prepares_pixels(path):
+            said = completed(path, said)
+        return OnnxEmbedder(path, said, threads=threads)
     raise ConfigError(f"{path}: no such model folder, ONNX file or run folder")
+
+
+def folder_of(path: Path, trial: int | None) -> Path:
+    """Where a model of `embedder_of` lies, with what is known of its training.
+
+    Raises:
+        ConfigError: a trial is missing.
+    """
+    from nas_face.study.run import Run
+
+    if (path / STUDY_FILE).is_file():
+        run = Run.open(path)
+        return run.candidate_folder(run.trial(require_trial(path, trial)))
+    return path if path.is_dir() else path.parent
 
 
 def require_trial(run: Path, trial: int | None) -> int:

@@ -146,10 +146,13 @@ class Run:
             input_size: height and width of the crops; the space's, or its first, by default.
 
         Raises:
-            DataError: faces are missing, broken or too few.
+            DataError: faces are missing, broken or too few, or do not fit the study's attributes.
         """
         height, width = input_size or self.space.input_shape[1:]
-        return load_faces(self.config.data, height=height, width=width, seed=self.config.seed)
+        config = self.config
+        return load_faces(
+            config.data, height=height, width=width, seed=config.seed, with_groups=True
+        )
 
     def survey(self) -> Preflight:
         """What the space costs, and whether anything in it fits the budget.
@@ -231,13 +234,17 @@ class Run:
         Raises:
             BuildError: its folder is missing or broken.
         """
-        folder = self.folder / "candidates" / trial.user_attrs[ARCH_ID]
+        folder = self.candidate_folder(trial)
         if not folder.exists() and trial.user_attrs.get(WORKER):
             raise BuildError(
                 f"{folder}: missing; trial {trial.number} was trained by worker "
                 f"{trial.user_attrs[WORKER]}: copy the folder from where that one searched"
             )
         return FaceModel.load(folder)
+
+    def candidate_folder(self, trial: FrozenTrial) -> Path:
+        """Where the search keeps the network of a trial."""
+        return self.folder / "candidates" / str(trial.user_attrs[ARCH_ID])
 
     def _is_new_file(self) -> bool:
         return (

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from nas_face.study.report import Front
     from nas_face.study.report.cost import SearchCost
     from nas_face.verify import VerificationResult
+    from nas_face.verify.groups import GroupReport
+
+GROUP_COLUMNS = {
+    "worst_group_tar": "worst\ngroup TAR",
+    "test_worst_group_tar": "test worst\ngroup TAR",
+}
+"""Of a front whose study has attributes."""
 
 
 def front_table(front: "Front") -> Table:
@@ -24,7 +31,12 @@ def front_table(front: "Front") -> Table:
     names = [each.name for each in front.objectives]
     if "params" not in names:
         table.add_column("params", justify="right")
-    for name in ("test\naccuracy", "test\nEER"):
+    of_groups = {
+        name: title
+        for name, title in GROUP_COLUMNS.items()
+        if name not in names and name in front.trials
+    }
+    for name in ("test\naccuracy", "test\nEER", *of_groups.values()):
         table.add_column(name, justify="right")
     for _, row in front.members.iterrows():
         mark = " *" if row["trial"] == front.knee else ""
@@ -35,6 +47,7 @@ def front_table(front: "Front") -> Table:
             *([] if "params" in names else [_figure("params", row["params"])]),
             f"{row['test_accuracy']:.4f} ± {row['test_accuracy_std']:.4f}",
             f"{row['test_eer']:.4f}",
+            *(_figure(name, row[name]) for name in of_groups),
         )
     return table
 
@@ -125,28 +138,87 @@ def trial_line(trial: "FrozenTrial", objectives: Sequence[str]) -> str:
 
 def verification_table(result: "VerificationResult") -> Table:
     """Everything that verification measured."""
-    table = Table(show_header=False)
-    folds = len(result.fold_accuracies)
-    rows = [
-        (f"accuracy, {folds} folds", f"{result.accuracy:.4f} ± {result.accuracy_std:.4f}"),
-        ("threshold (cosine)", f"{result.threshold:.4f}"),
-        ("AUC", f"{result.auc:.5f}"),
-        ("EER", f"{result.eer:.4f}"),
-        *((f"TAR at FAR {far:g}", f"{tar:.4f}") for far, tar in result.tar_at_far),
-        ("pairs", f"{result.n_same} same, {result.n_different} different"),
-    ]
-    for name, value in rows:
-        table.add_row(name, value)
+    intervals = verification_intervals(result)
+    by = "Wilson" if result.bootstrap is None else f"bootstrap by {result.bootstrap.by}"
+    table = Table(
+        caption=f"intervals of 95 %: {by}; TAR at FAR: share of the genuine pairs accepted at the "
+        "lowest threshold that accepts no more than that share of the impostor pairs",
+        caption_justify="left",
+    )
+    table.add_column("")
+    table.add_column("")
+    for name in ("95 %", "cosine from", "impostors accepted"):
+        table.add_column(name, justify="right")
+    for name, value in verification_rows(result).items():
+        table.add_row(name, value, intervals.get(name, ""))
+    for point in result.operating_points:
+        table.add_row(
+            far_name(point.far),
+            f"{point.tar:.4f}",
+            intervals.get(far_name(point.far), ""),
+            "none" if point.threshold is None else f"{point.threshold:.4f}",
+            f"{point.n_false_accepts:,}",
+        )
+    for refused in result.refused_fars:
+        needed = round(1 / refused.far)
+        table.add_row(far_name(refused.far), f"refused: takes {needed:,} impostors")
+    table.add_row("pairs", f"{result.n_same} same, {result.n_different} different (impostors)")
     return table
+
+
+def verification_rows(result: "VerificationResult") -> dict[str, str]:
+    """The figures of a verification that hold at no certain FAR, by their names in tables."""
+    rows = {
+        f"accuracy, {len(result.fold_accuracies)} folds": _spread(
+            result.accuracy, result.accuracy_std
+        ),
+        "threshold (cosine)": f"{result.threshold:.4f}",
+        "accuracy, no grid": _spread(result.exact_accuracy, result.exact_accuracy_std),
+        "AUC": f"{result.auc:.5f}",
+        "EER": f"{result.eer:.4f}",
+    }
+    val = result.insightface_val
+    if val is not None:
+        rows["InsightFace's val"] = f"{_spread(val.val, val.val_std)} at FAR {val.far:.5f}"
+    return rows
+
+
+def verification_intervals(result: "VerificationResult") -> dict[str, str]:
+    """Intervals of a verification's figures, by the names of its table.
+
+    A bootstrap interval without width, where no resample has an error, gives way to Wilson's.
+    """
+    accuracy = f"accuracy, {len(result.fold_accuracies)} folds"
+    found = {accuracy: result.accuracy_interval}
+    found |= {far_name(point.far): point.interval for point in result.operating_points}
+    if result.bootstrap is not None:
+        drawn = {"AUC": result.bootstrap.auc, "EER": result.bootstrap.eer}
+        drawn |= {far_name(far): each for far, each in result.bootstrap.tar_at_far}
+        if result.bootstrap.accuracy is not None:
+            drawn[accuracy] = result.bootstrap.accuracy
+        found |= {name: each for name, each in drawn.items() if each.low < each.high}
+    return {name: f"{each.low:.4f} to {each.high:.4f}" for name, each in found.items()}
+
+
+def far_name(far: float) -> str:
+    """Row of a table for the true accept rate at a false accept rate."""
+    return f"TAR at FAR {far:g}"
+
+
+def _spread(mean: float, std: float) -> str:
+    return f"{mean:.4f} ± {std:.4f}"
 
 
 def compression_table(results: "Sequence[StepResult]") -> Table:
     """What every step of a recipe did, all verified on the same pairs."""
     table = Table(title="Compression, step by step")
     table.add_column("step")
-    for name in ("MAdds", "params", "bytes", "accuracy", "AUC", "EER", "ms", "x", "cosine"):
+    grouped = any(each.groups for each in results)
+    figures = ("accuracy", "AUC", "EER", *(("worst\ngroup TAR",) if grouped else ()))
+    for name in ("MAdds", "params", "bytes", *figures, "ms", "x", "cosine"):
         table.add_column(name, justify="right")
     for each in results:
+        worst = each.worst_group_tar
         table.add_row(
             each.step,
             f"{each.madds:,}",
@@ -155,6 +227,7 @@ def compression_table(results: "Sequence[StepResult]") -> Table:
             f"{each.accuracy:.4f} ± {each.accuracy_std:.4f}",
             f"{each.auc:.4f}",
             f"{each.eer:.4f}",
+            *(["" if worst is None else f"{worst:.4f}"] if grouped else []),
             f"{each.latency_ms:.2f}",
             f"{each.speedup:.2f}",
             "" if each.cosine is None else f"{each.cosine:.5f}",
@@ -166,6 +239,65 @@ def compression_table(results: "Sequence[StepResult]") -> Table:
     )
     table.caption_justify = "left"
     return table
+
+
+def group_change_tables(before: "StepResult", after: "StepResult") -> list[Table]:
+    """What a compression did to every group of people, a table for each attribute."""
+    pairs = zip(before.groups, after.groups, strict=True)
+    return [_group_change_table(one, other, after.step) for one, other in pairs]
+
+
+def _group_change_table(before: "GroupReport", after: "GroupReport", step: str) -> Table:
+    table = Table(
+        title=f"Groups by {before.attribute}: original and {step}, each at its own threshold "
+        f"of FAR {before.far:g} over all pairs (cosine {before.threshold:.4f} and "
+        f"{after.threshold:.4f})",
+        title_justify="left",
+        caption=_group_remarks(before, after),
+        caption_justify="left",
+    )
+    table.add_column(before.attribute)
+    for name in ("same", "TAR\nbefore", "TAR\nafter", "TAR\nchange"):
+        table.add_column(name, justify="right")
+    for name in ("different", "FMR\nbefore", "FMR\nafter"):
+        table.add_column(name, justify="right")
+    rows = [(*before.groups, before.overall), (*after.groups, after.overall)]
+    for one, other in zip(*rows, strict=True):
+        change = "" if one.tar is None or other.tar is None else f"{other.tar - one.tar:+.4f}"
+        table.add_row(
+            one.name,
+            f"{one.n_same:,}",
+            _rate(one.tar),
+            _rate(other.tar),
+            change,
+            f"{one.n_different:,}",
+            _rate(one.fmr),
+            _rate(other.fmr),
+        )
+    gaps = (before.tar_gap, after.tar_gap)
+    widened = "" if gaps[0] is None or gaps[1] is None else f"{gaps[1] - gaps[0]:+.4f}"
+    ratios = (
+        "" if each is None else f"{each:.3g} x" for each in (before.fmr_ratio, after.fmr_ratio)
+    )
+    table.add_section()
+    table.add_row("gap", "", *map(_rate, gaps), widened, "", *ratios)
+    return table
+
+
+def _group_remarks(before: "GroupReport", after: "GroupReport") -> str:
+    parts = ["gap: best less worst TAR, worst FMR by best"]
+    worst = [each.worst_tar for each in (before, after)]
+    if worst[0] is not None and worst[1] is not None:
+        parts.append(f"worst TAR: {worst[0].name} before, {worst[1].name} after")
+    small_for_fmr = dict.fromkeys((*before.too_small_for_fmr, *after.too_small_for_fmr))
+    for figure, names in (("TAR", before.too_small_for_tar), ("FMR", small_for_fmr)):
+        if names:
+            parts.append(f"too few pairs to compare {figure}: {', '.join(names)}")
+    return "; ".join(parts)
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.4f}"
 
 
 def _figure(name: str, value: float) -> str:

@@ -18,6 +18,7 @@ from nas_face.study.faces import StudyFaces, load_faces
 from nas_face.study.layout import CHECKPOINT_FILE, MODEL_FILE, STUDY_FILE
 from nas_face.study.networks import require_trial, spec_of
 from nas_face.study.run import Run
+from nas_face.study.trained_on import write_trained_on
 from nas_face.train import EpochReport, train
 from nas_face.verify import VerificationResult
 
@@ -131,6 +132,7 @@ def train_network(job: TrainingJob, on_epoch: Callable[[EpochReport], None]) -> 
         f"trained {settings.epochs} epochs on {len(job.faces.split.train)} images "
         f"with seed {job.config.seed} in study {job.config.name}"
     )
+    write_trained_on(job.out, job.faces.split.train.identities)
     model.save(job.out)
     checkpoint.unlink(missing_ok=True)
     return verify_on(model, job.faces.test_pairs)

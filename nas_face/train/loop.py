@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nas_face.arch.codec import canonical_json
-from nas_face.data import FaceImages, epoch_batches
+from nas_face.data import FaceImages
+from nas_face.data.pipeline import NetworkBatch, network_batches
 from nas_face.errors import DataError, TrainingDiverged
 from nas_face.nn.margins import MarginClassifier
 from nas_face.nn.model import FaceModel
@@ -29,12 +31,27 @@ class EpochReport:
         n_epochs: epochs in all.
         loss: mean over the images of the epoch.
         images: images seen in this epoch.
+        seconds: that the epoch took.
+        wait_s: seconds of these in which the training waited for images to be read and decoded.
     """
 
     epoch: int
     n_epochs: int
     loss: float
     images: int
+    # Two runs of one training report the same, however long they took.
+    seconds: float = field(default=0.0, compare=False)
+    wait_s: float = field(default=0.0, compare=False)
+
+    @property
+    def pace(self) -> str:
+        """For people: images a second, and the share of the time spent waiting for them."""
+        if self.seconds <= 0:
+            return ""
+        return (
+            f"{self.images / self.seconds:.0f} images/s, "
+            f"{self.wait_s / self.seconds:.0%} waiting for data"
+        )
 
 
 ExtraLoss = Callable[[Any, Tensor], Tensor]
@@ -161,19 +178,25 @@ class _Run:
 def _epoch(run: _Run, epoch: int, extra_loss: ExtraLoss | None) -> EpochReport:
     settings = run.settings
     total, seen = 0.0, 0
-    batches = epoch_batches(
-        run.images,
-        batch_size=settings.batch_size,
-        seed=run.seed,
-        epoch=epoch,
-        flip=settings.flip,
-        shift=settings.shift,
+    started = time.perf_counter()
+    preprocessing = run.model.description.preprocessing
+    batches = _Timed(
+        network_batches(
+            run.images,
+            preprocessing.write,
+            channels=preprocessing.channels,
+            batch_size=settings.batch_size,
+            seed=run.seed,
+            epoch=epoch,
+            flip=settings.flip,
+            shift=settings.shift,
+        )
     )
-    for position, (batch, labels) in enumerate(batches):
+    for position, (values, batch, labels) in enumerate(batches):
         step = epoch * run.steps_per_epoch + position
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(step, settings.epochs * run.steps_per_epoch, settings)
-        x = run.model.description.preprocessing.apply(batch)  # (B, 3, H, W)
+        x = torch.from_numpy(values).permute(0, 3, 1, 2)  # (B, C, H, W)
         x = x.to(run.device, memory_format=torch.channels_last)
         embeddings = run.model.module(x)  # (B, D)
         loss: Tensor = run.classifier(embeddings, torch.from_numpy(labels).to(run.device))
@@ -198,8 +221,30 @@ def _epoch(run: _Run, epoch: int, extra_loss: ExtraLoss | None) -> EpochReport:
             f"{settings.learning_rate:g}) or lengthen training.warmup"
         )
     return EpochReport(
-        epoch=epoch + 1, n_epochs=settings.epochs, loss=total / max(1, seen), images=seen
+        epoch=epoch + 1,
+        n_epochs=settings.epochs,
+        loss=total / max(1, seen),
+        images=seen,
+        seconds=time.perf_counter() - started,
+        wait_s=batches.wait_s,
     )
+
+
+class _Timed:
+    """Batches, and how long they were waited for."""
+
+    def __init__(self, batches: Iterator[NetworkBatch]) -> None:
+        self.batches = batches
+        self.wait_s = 0.0
+
+    def __iter__(self) -> Iterator[NetworkBatch]:
+        while True:
+            started = time.perf_counter()
+            batch = next(self.batches, None)
+            self.wait_s += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
 
 
 def _groups(module: nn.Module, classifier: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

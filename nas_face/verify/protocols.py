@@ -1,26 +1,31 @@
-"""Verification as papers report it: ten-fold accuracy, and all else about a list of pairs."""
+"""Verification as papers report it: all that is said about one network on a list of pairs."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol, final
 
 import numpy as np
 import numpy.typing as npt
 
 from nas_face.errors import MetricError
-from nas_face.verify.metrics import (
-    auc,
-    cosine_scores,
-    eer,
-    log_tar,
-    n_accepts_allowed,
-    tar_at_far,
+from nas_face.verify.accuracy import BestAccuracy, best_accuracy, exact_fold_accuracies
+from nas_face.verify.bootstrap import BootstrapIntervals, PairIdentities, bootstrap_intervals
+from nas_face.verify.insightface import (
+    ValAtFar,
+    chosen_distances,
+    fold_accuracies,
+    folds_of,
+    val_at_far,
 )
+from nas_face.verify.intervals import Interval, wilson_interval
+from nas_face.verify.metrics import Roc, cosines_of, n_accepts_allowed, roc, squared_distances
 
-REPORTED_FARS = (1e-1, 1e-2, 1e-3, 1e-4)
+REPORTED_FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """False accept rates at which a result states the true accept rate, if its pairs support them."""
 
+CONFIDENCE = 0.95
+"""Of the intervals of a result."""
+
 _LOG_TAR_MAX_FAR = 0.1
-_THRESHOLDS = np.arange(0, 4, 0.01)  # squared distances, as InsightFace writes them
 
 
 class PairIndices(Protocol):
@@ -45,16 +50,55 @@ class PairIndices(Protocol):
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoldAccuracies:
-    """Accuracy by fold, at thresholds chosen on the other folds.
+class OperatingPoint:
+    """The lowest threshold within a false accept rate, and what it accepts.
 
     Args:
-        accuracies: share of right decisions in each held-out fold, each in [0, 1].
-        thresholds: the threshold of each fold as a cosine: a pair is "same" above it.
+        far: the limit.
+        tar: true accept rate there.
+        interval: Wilson's of `tar`, as if the pairs were independent and the threshold given.
+        threshold: as a cosine: accepted from it on. None if even the highest score is shared by
+            too many impostors, so that nothing is accepted.
+        n_false_accepts: impostor pairs accepted there. A FAR that rests on few of them is rough:
+            a count of n varies by about its root.
     """
 
-    accuracies: tuple[float, ...]
-    thresholds: tuple[float, ...]
+    far: float
+    tar: float
+    interval: Interval
+    threshold: float | None
+    n_false_accepts: int
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedFar:
+    """A false accept rate that the list cannot tell anything about.
+
+    Args:
+        far: the rate.
+        reason: how many impostor pairs it takes, and how many there are.
+    """
+
+    far: float
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampling:
+    """That intervals be found by bootstrap, see `bootstrap.bootstrap_intervals`.
+
+    Args:
+        n_resamples: at least 2.
+        seed: of the draws.
+        identities: of each image, int64 `(N,)`, at least 0; None resamples pairs, which takes them
+            for independent.
+    """
+
+    n_resamples: int = 1000
+    seed: int = 0
+    identities: npt.NDArray[np.int64] | None = None
 
 
 @final
@@ -63,154 +107,170 @@ class VerificationResult:
     """Everything that a report says about one network on one list of pairs.
 
     Args:
-        accuracy: mean accuracy over the folds, in [0, 1].
+        accuracy: mean accuracy over the folds, in [0, 1], as InsightFace computes it.
         accuracy_std: its standard deviation over the folds (divided by their number, as
             InsightFace does).
+        accuracy_interval: Wilson's, of the share of pairs decided rightly over all folds.
         fold_accuracies: one for each fold.
         threshold: median over the folds of the chosen threshold, as a cosine: a pair is "same"
             above it.
+        exact_accuracy: mean over the folds at thresholds that are not held to a grid.
+        exact_accuracy_std: its standard deviation over the folds.
+        best: the best accuracy of one threshold on all pairs, which flatters.
+        insightface_val: InsightFace's "val" at FAR 0.001; None where a fold lacks pairs of one
+            kind, for then it is not defined.
         auc: area under the ROC.
         eer: equal error rate.
-        tar_at_far: (FAR, TAR) for those of `REPORTED_FARS` that the number of impostor pairs
-            supports; may be empty.
+        operating_points: at those of `REPORTED_FARS` that the number of impostor pairs supports;
+            may be empty.
+        refused_fars: the others.
         log_tar: see `metrics.log_tar` up to FAR 0.1; None with fewer than 10 impostor pairs.
         n_same: number of genuine pairs.
         n_different: number of impostor pairs.
+        bootstrap: intervals by resampling, if they were asked for.
     """
 
     accuracy: float
     accuracy_std: float
+    accuracy_interval: Interval
     fold_accuracies: tuple[float, ...]
     threshold: float
+    exact_accuracy: float
+    exact_accuracy_std: float
+    best: BestAccuracy
+    insightface_val: ValAtFar | None
     auc: float
     eer: float
-    tar_at_far: tuple[tuple[float, float], ...]
+    operating_points: tuple[OperatingPoint, ...]
+    refused_fars: tuple[RefusedFar, ...]
     log_tar: float | None
     n_same: int
     n_different: int
+    bootstrap: BootstrapIntervals | None = None
+
+    @property
+    def tar_at_far(self) -> tuple[tuple[float, float], ...]:
+        """(FAR, TAR) of the operating points."""
+        return tuple((point.far, point.tar) for point in self.operating_points)
 
     def as_dict(self) -> dict[str, object]:
         """The same for JSON: lists for tuples, and `tar_at_far` as in `{"0.001": 0.95}`."""
+        data = asdict(self)
         return {
-            "accuracy": self.accuracy,
-            "accuracy_std": self.accuracy_std,
+            **data,
             "fold_accuracies": list(self.fold_accuracies),
-            "threshold": self.threshold,
-            "auc": self.auc,
-            "eer": self.eer,
             "tar_at_far": {f"{far:g}": tar for far, tar in self.tar_at_far},
-            "log_tar": self.log_tar,
-            "n_same": self.n_same,
-            "n_different": self.n_different,
+            "operating_points": [asdict(point) for point in self.operating_points],
+            "refused_fars": {f"{each.far:g}": each.reason for each in self.refused_fars},
+            "bootstrap": None if self.bootstrap is None else self.bootstrap.as_dict(),
         }
 
 
-def ten_fold_accuracy(
-    scores: npt.NDArray[np.floating], same: npt.NDArray[np.bool_], *, n_folds: int = 10
-) -> FoldAccuracies:
-    """Accuracy on each fold at the threshold that is best on all others, as papers report it.
-
-    Cosines become squared distances of unit vectors, 2 - 2 cos. The folds are contiguous and not
-    shuffled, the first P mod n_folds of them one pair longer. For each, the first of the distances
-    0.00, 0.01, ... 3.99 is chosen at which most pairs of the other folds are decided rightly,
-    "same" meaning a distance below it.
-
-    Args:
-        scores: cosines `(P,)`; P is at least 2.
-        same: bool `(P,)`.
-        n_folds: at least 2; a list with fewer pairs is cut into folds of one pair each.
-
-    Returns:
-        Accuracy and threshold of each fold.
-
-    Raises:
-        MetricError: fewer than 2 pairs, or a score that is not finite.
-        ValueError: `n_folds` is below 2, or the shapes differ.
-
-    Source:
-        InsightFace, recognition/arcface_torch/eval/verification.py, `calculate_roc`; the protocol
-        is that of Huang et al., "Labeled Faces in the Wild", 2007.
-    """
-    if n_folds < 2:
-        raise ValueError(f"n_folds must be at least 2, got {n_folds}")
-    if scores.ndim != 1 or scores.shape != same.shape or same.dtype != np.bool_:
-        raise ValueError(
-            "scores and same must be of one shape (P,), and same of type bool, "
-            f"got {scores.shape}, {same.shape} and {same.dtype}"
-        )
-    if len(scores) < 2:
-        raise MetricError(f"folds take at least 2 pairs, got {len(scores)}")
-    if not np.isfinite(scores).all():
-        raise MetricError(
-            f"scores must be finite, got {np.count_nonzero(~np.isfinite(scores))} of "
-            f"{len(scores)} that are not"
-        )
-    n_folds = min(n_folds, len(scores))
-    distances = 2.0 - 2.0 * scores.astype(np.float64)
-    folds = np.array_split(np.arange(len(scores)), n_folds)
-    right = np.stack(
-        [_n_right(distances[fold], same[fold]) for fold in folds]
-    )  # (folds, thresholds)
-    on_others = right.sum(axis=0) - right
-    best = on_others.argmax(axis=1)  # argmax takes the first of equals, as the protocol does
-    return FoldAccuracies(
-        accuracies=tuple(
-            float(right[fold, best[fold]] / len(folds[fold])) for fold in range(n_folds)
-        ),
-        thresholds=tuple(float(1.0 - _THRESHOLDS[index] / 2.0) for index in best),
-    )
-
-
-def _n_right(
-    distances: npt.NDArray[np.float64], same: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    """Right decisions at each threshold, `(400,)`."""
-    n_true_accepts = np.searchsorted(np.sort(distances[same]), _THRESHOLDS, side="left")
-    n_false_accepts = np.searchsorted(np.sort(distances[~same]), _THRESHOLDS, side="left")
-    return n_true_accepts + np.count_nonzero(~same) - n_false_accepts
-
-
 def verify_embeddings(
-    embeddings: npt.NDArray[np.floating], pairs: PairIndices
+    embeddings: npt.NDArray[np.floating],
+    pairs: PairIndices,
+    *,
+    resampling: Resampling | None = None,
 ) -> VerificationResult:
     """Score a list of pairs by cosine, and compute every number that is reported about it.
 
     Works for tiny lists too, down to one genuine and one impostor pair: a list with fewer pairs
     than folds is cut into folds of one pair each, and what too few impostors cannot support is
-    left out of `tar_at_far`, or None.
+    refused by name, or None.
 
     Args:
         embeddings: one for each image, `(N, D)`, of any length but zero. By the usual protocol
             each is the sum of the embeddings of an image and its mirror image; summing is up to
             the caller.
         pairs: rows of `embeddings`, whether they are the same, and the number of folds.
+        resampling: finds intervals by bootstrap besides, which takes longer than all the rest.
 
     Returns:
         The result.
 
     Raises:
-        MetricError: embeddings are zero or not finite, or all pairs are of one kind.
+        MetricError: embeddings are zero or not finite, or all pairs are of one kind, or too few
+            identities are there to resample.
         ValueError, IndexError: the parts do not fit together.
     """
-    same = pairs.same
-    scores = cosine_scores(embeddings, pairs.first, pairs.second)
-    area = auc(scores, same)  # first, because it refuses lists of one kind
-    folds = ten_fold_accuracy(scores, same, n_folds=pairs.n_folds)
-    n_different = int(np.count_nonzero(~same))
-    supported = [far for far in REPORTED_FARS if n_accepts_allowed(far, n_different) >= 1]
+    same, n_folds = pairs.same, pairs.n_folds
+    distances = squared_distances(embeddings, pairs.first, pairs.second)
+    scores = cosines_of(distances)
+    curve = roc(scores, same)  # first, because it refuses lists of one kind
+    folds = fold_accuracies(distances, same, n_folds=n_folds)
+    exact = exact_fold_accuracies(scores, same, n_folds=n_folds)
+    fold = folds_of(scores, same, n_folds=n_folds)
+    n_right = round(float(np.dot(folds.accuracies, np.bincount(fold))))
+    points, refused = _operating_points(curve)
+    intervals = None
+    if resampling is not None:
+        chosen = chosen_distances(distances, same, n_folds=n_folds)
+        identities = resampling.identities
+        intervals = bootstrap_intervals(
+            scores,
+            same,
+            identities=(
+                None
+                if identities is None
+                else PairIdentities(first=identities[pairs.first], second=identities[pairs.second])
+            ),
+            right=(distances < chosen[fold]) == same,
+            fars=tuple(point.far for point in points),
+            n_resamples=resampling.n_resamples,
+            confidence=CONFIDENCE,
+            seed=resampling.seed,
+        )
     return VerificationResult(
         accuracy=float(np.mean(folds.accuracies)),
         accuracy_std=float(np.std(folds.accuracies)),
+        accuracy_interval=wilson_interval(n_right, len(same), confidence=CONFIDENCE),
         fold_accuracies=folds.accuracies,
         threshold=float(np.median(folds.thresholds)),
-        auc=area,
-        eer=eer(scores, same),
-        tar_at_far=tuple((far, tar_at_far(scores, same, far)) for far in supported),
+        exact_accuracy=float(np.mean(exact.accuracies)),
+        exact_accuracy_std=float(np.std(exact.accuracies)),
+        best=best_accuracy(scores, same),
+        insightface_val=_val_or_none(distances, same, n_folds),
+        auc=curve.auc(),
+        eer=curve.eer(),
+        operating_points=points,
+        refused_fars=refused,
         log_tar=(
-            log_tar(scores, same, max_far=_LOG_TAR_MAX_FAR)
-            if n_accepts_allowed(_LOG_TAR_MAX_FAR, n_different) >= 1
+            curve.log_tar(max_far=_LOG_TAR_MAX_FAR)
+            if n_accepts_allowed(_LOG_TAR_MAX_FAR, curve.n_different) >= 1
             else None
         ),
-        n_same=len(same) - n_different,
-        n_different=n_different,
+        n_same=curve.n_same,
+        n_different=curve.n_different,
+        bootstrap=intervals,
     )
+
+
+def _operating_points(curve: Roc) -> tuple[tuple[OperatingPoint, ...], tuple[RefusedFar, ...]]:
+    """At the reported FARs, and why not at the others."""
+    points, refused = [], []
+    for far in REPORTED_FARS:
+        try:
+            at = curve.point_at(far)
+        except MetricError as error:
+            refused.append(RefusedFar(far=far, reason=str(error)))
+            continue
+        n_true = int(curve.true_accepts[at])
+        points.append(
+            OperatingPoint(
+                far=far,
+                tar=n_true / curve.n_same,
+                interval=wilson_interval(n_true, curve.n_same, confidence=CONFIDENCE),
+                threshold=None if at == 0 else float(curve.thresholds[at]),
+                n_false_accepts=int(curve.false_accepts[at]),
+            )
+        )
+    return tuple(points), tuple(refused)
+
+
+def _val_or_none(
+    distances: npt.NDArray[np.float64], same: npt.NDArray[np.bool_], n_folds: int
+) -> ValAtFar | None:
+    try:
+        return val_at_far(distances, same, n_folds=n_folds)
+    except MetricError:  # a fold lacks pairs of one kind; all else is checked before
+        return None

@@ -198,7 +198,7 @@ BROKEN = {
     "text": (lambda path: path.write_text("not an image"), "not an image"),
     "bomb": (bomb, "too many pixels"),
     "small_bomb": (small_bomb, "too many pixels"),
-    "folder": (lambda path: path.mkdir(), "cannot be decoded"),
+    "folder": (lambda path: path.mkdir(), "cannot be read"),
     "missing": (lambda path: None, "no such file"),
     "float": (lambda path: Image.new("F", (4, 4)).save(path, format="TIFF"), "floating-point"),
 }

@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -172,6 +173,108 @@ def test_bad_csv_is_refused_with_the_line(root: Path, text: str, message: str) -
     assert "\n" not in str(caught.value)
 
 
+HEADLESS = CSV.partition("\n")[2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CSV.replace(",", ";"),
+        CSV.replace(",", "\t"),
+        CSV.replace("first,second,same", "File1,file_2,is same"),
+        CSV.replace("first,second,same", "path1,path2,Label"),
+        HEADLESS,
+        HEADLESS.replace(",", ";"),
+        "\n" + CSV,
+        CSV.replace("\n", "\r\n"),
+        "".join(f"x,{line},y\n" for line in CSV.splitlines()),
+        "".join(",".join(reversed(line.split(","))) + "\n" for line in CSV.splitlines()),
+        "".join(
+            ",".join((truth, first, second)) + "\n"
+            for first, second, truth in (line.split(",") for line in HEADLESS.splitlines())
+        ),
+    ],
+)
+def test_variants_of_csv_are_the_same_list(root: Path, text: str) -> None:
+    pairs = load_pair_csv(write(root, text, "pairs.csv"), root, height=8, width=8)
+    assert sorted(names(pairs)) == sorted(FOUR)
+
+
+def with_columns(names: str, values: list[str]) -> str:
+    lines = zip(CSV.splitlines(), [names, *values], strict=True)
+    return "".join(f"{line},{value}\n" for line, value in lines)
+
+
+def test_csv_may_state_folds_and_identities(root: Path) -> None:
+    values = ["2,A,A", "1,A,B", "2,B,B", "1,B,"]
+    text = with_columns("fold,first_identity,second_identity", values)
+    pairs = load_pair_csv(write(root, text, "pairs.csv"), root, height=8, width=8)
+    assert pairs.n_folds == 2
+    assert names(pairs) == [FOUR[1], FOUR[3], FOUR[0], FOUR[2]]
+    assert pairs.images.identities == ("A", "B", "cid")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (with_columns("fold", ["1", "2", "2", "2"]), "of one size, fold 1 has 1 and must have 2"),
+        (with_columns("fold", ["1", "1", "x", "2"]), ":4: fold must be a whole number, got 'x'"),
+        (
+            with_columns("identity1,identity2", ["A,A", "A,B", "B,C", "B,D"]),
+            ":4: bob/bob_0001.png is said to show 'C', and above 'B'",
+        ),
+        (with_columns("label", ["1"] * 4), ":1: the first line must be 'first,second,same'"),
+        ("1,a.png,0\n", ":1: the first line must be"),
+        ("a.png,b.png,c.png,1\n", ":1: the first line must be"),
+        ("first;second,same\n", ":1: the first line must be"),
+    ],
+)
+def test_ambiguous_or_inconsistent_csv_is_refused(root: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_pair_csv(write(root, text, "pairs.csv"), root, height=8, width=8)
+
+
+PATHS = HEADLESS.replace('"', "").replace(",", " ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PATHS,
+        PATHS.replace(" ", "\t"),
+        PATHS.replace(" ", "   ").replace("/", "\\"),
+        "".join(
+            f"{line.split()[2]} {' '.join(line.split()[:2])}\n" for line in PATHS.splitlines()
+        ),
+    ],
+)
+def test_lines_of_paths_are_read(root: Path, text: str) -> None:
+    pairs = load_pairs(write(root, text), root, height=8, width=8)
+    assert sorted(names(pairs)) == sorted(FOUR)
+    assert pairs.n_folds == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PATHS + "a/b.png c/d.png 2\n", ":5: same must be 1 or 0, got '2'"),
+        (PATHS + "a/b c.png d/e.png 1\n", ":5: .* got 4 columns; tabs separate"),
+        (PATHS + "a/b.png a/b.png 1\n", ":5: an image is paired with itself"),
+        (PATHS + "a/b.png c/d.png 1\n", r":5: image .*b\.png is missing"),
+    ],
+)
+def test_bad_lines_of_paths_are_refused(root: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_pairs(write(root, text), root, height=8, width=8)
+
+
+def test_images_without_a_folder_are_identities_of_their_own(root: Path) -> None:
+    for name in ("a", "b", "c"):
+        shutil.copy(root / "ann" / "ann_0001.png", root / f"{name}.png")
+    pairs = load_pairs(write(root, "a.png b.png 1\na.png c.png 0\n"), root, height=8, width=8)
+    assert pairs.images.identities == ("a.png", "b.png", "c.png")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "n_folds"),
     [("p.csv", CSV, 10), ("P.CSV", CSV, 10), ("p.txt", CSV, 10), ("p.txt", TWO_FOLDS, 2)],
@@ -188,9 +291,9 @@ def test_the_root_is_the_folder_of_the_list_by_default(root: Path) -> None:
 
 
 def test_the_list_itself_must_be_readable_text(root: Path) -> None:
-    with pytest.raises(DataError, match="no such list of pairs"):
+    with pytest.raises(DataError, match="no such file or folder"):
         load_pairs(root / "missing.txt", root, height=8, width=8)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="identities, not pairs"):
         load_pairs(root, root, height=8, width=8)
     (root / "latin.txt").write_bytes("Müller\t1\t2".encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):

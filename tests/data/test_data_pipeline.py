@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from nas_face.data import FaceImages, epoch_batches, load_folder
+from nas_face.data.pipeline import network_batches
 from nas_face.errors import DataError
 
 MakeFaces = Callable[[Mapping[str, int]], Path]
@@ -157,3 +158,48 @@ def test_shifted_images_are_moved_by_at_most_the_shift_with_their_edge_repeated(
 def test_a_negative_shift_is_refused() -> None:
     with pytest.raises(ValueError, match="shift must be at least 0, got -1"):
         epoch_batches(faces(4), batch_size=2, seed=0, epoch=0, flip=False, shift=-1)
+
+
+def half(pixels: np.ndarray, values: np.ndarray) -> None:
+    """A network that reads the mean of the channels, and their maximum."""
+    values[..., 0] = pixels.mean(axis=3)
+    values[..., 1] = pixels.max(axis=3)
+
+
+@pytest.mark.parametrize("n", [2, 40, 131])
+@pytest.mark.parametrize("cache_bytes", [0, 10**9])
+def test_network_batches_are_those_batches_normalised(
+    make_faces: MakeFaces, n: int, cache_bytes: int
+) -> None:
+    images = load_folder(
+        make_faces({"a": 1, "b": n - 1}), height=8, width=8, cache_bytes=cache_bytes
+    )
+    options = {"batch_size": 50, "seed": 2, "epoch": 3, "flip": True, "shift": 1}
+    plain = list(epoch_batches(images, **options))
+    normalised = list(network_batches(images, half, channels=2, **options))
+    for (pixels, labels), (values, same, owners) in zip(plain, normalised, strict=True):
+        expected = np.stack([pixels.mean(axis=3), pixels.max(axis=3)], axis=3)
+        assert np.array_equal(values, expected.astype(np.float32))
+        assert values.dtype == np.float32
+        assert np.array_equal(same, pixels)
+        assert np.array_equal(owners, labels)
+
+
+def test_what_goes_wrong_in_a_thread_reaches_the_caller() -> None:
+    def fail(pixels: np.ndarray, values: np.ndarray) -> None:
+        raise ArithmeticError("here")
+
+    batches = network_batches(
+        faces(8), fail, channels=3, batch_size=4, seed=0, epoch=0, flip=False
+    )
+    with pytest.raises(ArithmeticError, match="here"):
+        next(batches)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8])
+def test_mirroring_is_numpys(width: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 3, width, 3), dtype=np.uint8)
+    images = FaceImages.from_array(pixels, np.arange(64) // 2)
+    order = {image.tobytes(): image for image in run(images, size=64)[1]}
+    for image in run(images, size=64, flip=True)[1]:
+        assert image.tobytes() in order or image[:, ::-1].tobytes() in order

@@ -173,6 +173,25 @@ def test_grey_pixels_stay_what_they_are(order):
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR", "grey"])
+@pytest.mark.parametrize(("mean", "scale"), [(127.5, 127.5), (127.0, 128.0), (0.3, 0.7)])
+def test_both_ways_of_preprocessing_are_torchs_own_arithmetic_to_the_bit(order, mean, scale):
+    every = np.arange(256, dtype=np.uint8)
+    images = np.random.default_rng(0).permuted(np.tile(every, (3 * 7, 1)), axis=1)
+    images = images.reshape(7, 16, 16, 3)
+    x = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).to(torch.float32)
+    if order == "grey":
+        x = (x[:, 0:1] * 0.299 + x[:, 1:2] * 0.587) + x[:, 2:3] * 0.114
+    elif order == "BGR":
+        x = x.flip(1)
+    expected = x.sub(mean).div(scale).numpy()
+    preprocessing = Preprocessing(mean=mean, scale=scale, channel_order=order)
+    values = np.full((7, 16, 16, preprocessing.channels), np.nan, dtype=np.float32)
+    preprocessing.write(images, values)
+    assert np.array_equal(preprocessing.apply(images).numpy(), expected)
+    assert np.array_equal(values.transpose(0, 3, 1, 2), expected)
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR", "grey"])
 def test_preprocessing_keeps_the_given_pixels(order):
     before = IMAGES.copy()
     Preprocessing(channel_order=order).apply(IMAGES)

@@ -12,10 +12,12 @@ import torch
 from tiny_study import TRAINING
 
 from nas_face.data import all_pairs, load_orl
+from nas_face.data.formats.attributes import read_attributes
 from nas_face.errors import CompressionError, ConfigError
 from nas_face.nn import FaceModel
 from nas_face.study.compress import compress
 from nas_face.study.compress_record import CompressionFaces
+from nas_face.study.pair_groups import find_groups
 from nas_face.study.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
 from nas_face.train import TrainSettings
 
@@ -85,6 +87,31 @@ def cosines(a, b):
     return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
+@pytest.fixture
+def in_groups(faces, tmp_path):
+    """The faces with groups of people: by a rule on their number, such as its parity."""
+
+    def in_groups(rule=lambda number: "odd" if number % 2 else "even", far=0.05):
+        path = tmp_path / "people.csv"
+        lines = [f"s{number},{rule(number)}" for number in range(1, 41)]
+        path.write_text("identity,kind\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        groups = find_groups(read_attributes(path), faces.pairs, far=far, of="pairs")
+        return replace(faces, groups=groups)
+
+    return in_groups
+
+
+def naive_rates(embeddings, pairs, far, chosen):
+    """TAR and FMR of the pairs within a group, at the threshold of all pairs."""
+    e = embeddings / np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
+    scores = (e[pairs.first] * e[pairs.second]).sum(axis=1)
+    impostors = np.sort(scores[~pairs.same])[::-1]
+    accepted = scores > impostors[int(far * len(impostors))]
+    number = np.array([int(pairs.images.identities[each][1:]) for each in pairs.images.labels])
+    inside = chosen(number)[pairs.first] & chosen(number)[pairs.second]
+    return accepted[inside & pairs.same].mean(), accepted[inside & ~pairs.same].mean()
+
+
 def stamps(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
@@ -100,6 +127,7 @@ def test_files_that_ship(done):
         "compression.json",
         "recipe.json",
         "steps",
+        "trained_on.json",
     }
     steps = {path.name for path in (out / "steps").iterdir()}
     assert steps == {"0-original", "1-prune", "2-distil", "3-quantise"}
@@ -246,3 +274,56 @@ def test_recipe_without_quantisation_ships_float_only(carry_out, model, tmp_path
     assert (out / "model.onnx").exists()
     assert not (out / "model.int8.onnx").exists()
     assert FaceModel.load(out).description.cost.madds <= 0.8 * model.description.cost.madds
+
+
+def test_groups_are_measured_on_the_files_that_ship(again, done, carry_out, model, in_groups):
+    """Asked for later on, too: then the files are measured, and nothing else is done again."""
+    before = stamps(again / "steps")
+    faces = in_groups()
+    rows = carry_out(model, again, faces=faces)
+    assert [replace(row, groups=()) for row in rows] == done[1]
+    added = stamps(again / "steps").keys() - before.keys()
+    assert {path.name for path in added} == {"groups.json"}
+    assert before.items() <= stamps(again / "steps").items()
+    images = faces.pairs.images.batch(np.arange(len(faces.pairs.images)))
+    files = [f"steps/{name}/model.onnx" for name in ("0-original", "1-prune", "2-distil")]
+    for row, file in zip(rows, [*files, "model.int8.onnx"], strict=True):
+        embeddings = sum(onnx_embeddings(again / file, x) for x in (images, images[:, :, ::-1]))
+        odd = naive_rates(embeddings, faces.pairs, 0.05, lambda number: number % 2 == 1)
+        even = naive_rates(embeddings, faces.pairs, 0.05, lambda number: number % 2 == 0)
+        [report] = row.groups
+        assert [each.name for each in report.groups] == ["even", "odd"]
+        found = [(each.tar, each.fmr) for each in report.groups]
+        assert found == [pytest.approx(even), pytest.approx(odd)]
+        assert row.worst_group_tar == pytest.approx(min(even[0], odd[0]))
+    table = json.loads((again / "compression.json").read_text(encoding="utf-8"))
+    assert [each["worst_group_tar"] for each in table] == [row.worst_group_tar for row in rows]
+    assert table[0]["groups"][0]["groups"][0]["tar"] == rows[0].groups[0].groups[0].tar
+
+
+def test_groups_are_kept_and_found_anew_when_they_change(again, done, carry_out, model, in_groups):
+    first = carry_out(model, again, faces=in_groups())
+    kept = stamps(again / "steps")
+    assert carry_out(model, again, faces=in_groups()) == first
+    assert stamps(again / "steps") == kept
+    other = carry_out(model, again, faces=in_groups(lambda number: "all"))
+    assert [each.name for each in other[0].groups[0].groups] == ["all"]
+    looser = carry_out(model, again, faces=in_groups(far=0.1))
+    assert looser[0].groups[0].far == 0.1
+    assert looser[0].worst_group_tar >= first[0].worst_group_tar
+    assert carry_out(model, again) == done[1]
+    assert (again / "compression.json").read_bytes() == (done[0] / "compression.json").read_bytes()
+
+
+def test_without_groups_the_files_say_nothing_of_them(done):
+    out, _ = done
+    assert not list(out.rglob("groups.json"))
+    for path in [out / "compression.json", *out.rglob("result.json")]:
+        assert "group" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"digest": "x"}', '{"digest": "x", "reports": [1]}'])
+def test_broken_groups_are_named(text, again, carry_out, model, in_groups):
+    (again / "steps" / "1-prune" / "groups.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"1-prune/groups\.json: "):
+        carry_out(model, again, faces=in_groups())

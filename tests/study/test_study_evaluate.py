@@ -135,13 +135,13 @@ def kill_at(monkeypatch, owner, name, *, call, after=False):
 
 
 MOMENTS = {
-    "before the first rung is measured": ("verify_on", 1, False),
-    "when the first rung is measured": ("verify_on", 1, True),
+    "before the first rung is measured": ("figures_on", 1, False),
+    "when the first rung is measured": ("figures_on", 1, True),
     "when the first epoch is accounted": ("write_text", 1, True),
-    "when the second rung is measured": ("verify_on", 2, True),
+    "when the second rung is measured": ("figures_on", 2, True),
     "when the last epoch is accounted": ("write_text", 3, True),
     "when the training is over": ("train", 1, True),
-    "before the test pairs": ("verify_on", 4, False),
+    "before the test pairs": ("figures_on", 4, False),
     "before the spec is written": ("write_text", 4, False),
     "before the model is saved": ("save", 1, False),
     "when the model is saved": ("save", 1, True),
@@ -180,7 +180,12 @@ def test_a_sitting_repeats_only_the_epoch_that_was_cut_off(candidate, spec, whol
 
 
 def test_it_keeps_the_model_and_its_spec_and_nothing_else(whole, spec):
-    assert sorted(whole.files) == ["model.json", "spec.json", "weights.safetensors"]
+    assert sorted(whole.files) == [
+        "model.json",
+        "spec.json",
+        "trained_on.json",
+        "weights.safetensors",
+    ]
     assert json.loads(whole.files["spec.json"]) == json.loads(json.dumps(spec.to_data()))
 
 
@@ -249,18 +254,18 @@ def test_a_model_of_another_training_is_not_taken_for_this_one(
 def clock(monkeypatch):
     """Time passes only as this says: 1 s for a verification, half a second for a saving."""
     clock = Clock()
-    verify, save = evaluate_file.verify_on, FaceModel.save
+    verify, save = evaluate_file.figures_on, FaceModel.save
 
-    def verifying(model, pairs):
+    def verifying(model, pairs, groups):
         clock.pass_s(1)
-        return verify(model, pairs)
+        return verify(model, pairs, groups)
 
     def saving(model, folder):
         clock.pass_s(0.5)
         save(model, folder)
 
     monkeypatch.setattr(evaluate_file, "process_clock", clock)
-    monkeypatch.setattr(evaluate_file, "verify_on", verifying)
+    monkeypatch.setattr(evaluate_file, "figures_on", verifying)
     monkeypatch.setattr(FaceModel, "save", saving)
     return clock
 
@@ -280,7 +285,7 @@ def test_seconds_of_a_killed_sitting_are_not_lost_and_not_counted_twice(
 ):
     sitting = Sitting(replace(candidate, on_epoch=lambda epoch: clock.pass_s(10)), spec)
     with monkeypatch.context() as patch:
-        kill_at(patch, evaluate_file, "verify_on", call=2)  # at the second epoch
+        kill_at(patch, evaluate_file, "figures_on", call=2)  # at the second epoch
         with pytest.raises(Killed):
             sitting.run()
     assert sitting.ledger.seconds == {}

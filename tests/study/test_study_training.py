@@ -34,7 +34,8 @@ def test_trial_of_a_run(copied, knee, quiet):
     assert model.description.arch_id == copied.trial(knee).user_attrs["arch_id"]
     assert model.description.cost.madds == copied.trial(knee).values[1]
     assert verify_on(model, copied.faces().test_pairs).auc == pytest.approx(result.auc)
-    assert sorted(path.name for path in job.out.iterdir()) == ["model.json", "weights.safetensors"]
+    names = ["model.json", "trained_on.json", "weights.safetensors"]
+    assert sorted(path.name for path in job.out.iterdir()) == names
 
 
 def test_published_network_at_a_small_size(tmp_path, quiet):

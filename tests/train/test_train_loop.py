@@ -16,7 +16,7 @@ from nas_face.data import FaceImages, epoch_batches, load_orl
 from nas_face.errors import BuildError, DataError, TrainingDiverged
 from nas_face.nn import FaceModel
 from nas_face.nn.margins import MarginClassifier
-from nas_face.train import TrainSettings, train
+from nas_face.train import EpochReport, TrainSettings, train
 from nas_face.train.checkpoint import load_checkpoint, save_checkpoint
 from nas_face.train.distil import angular_distillation
 from nas_face.train.schedule import learning_rate
@@ -403,3 +403,17 @@ def test_faces_are_learnt():
     trained(model, images, recipe, on_epoch=lambda report: losses.append(report.loss))
     assert losses[-1] < 0.3 * losses[0]
     assert own_against_others(model) > before + 0.3
+
+
+def test_a_report_tells_how_long_the_training_waited_for_images():
+    reports = []
+    trained(on_epoch=reports.append)
+    assert len(reports) == RECIPE.epochs
+    assert all(0 < each.wait_s < each.seconds for each in reports)
+
+
+def test_the_pace_is_shown_in_images_a_second():
+    report = EpochReport(epoch=1, n_epochs=2, loss=0.5, images=300, seconds=2.0, wait_s=0.25)
+    assert report.pace == "150 images/s, 12% waiting for data"
+    assert report == replace(report, seconds=3.0, wait_s=0.0)
+    assert replace(report, seconds=0.0).pace == ""

@@ -6,9 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.preprocessing import normalize
 
 from nas_face.errors import MetricError
-from nas_face.verify import auc, cosine_scores, eer, log_tar, metrics, roc, tar_at_far
+from nas_face.verify import (
+    auc,
+    cosine_scores,
+    eer,
+    log_tar,
+    metrics,
+    roc,
+    squared_distances,
+    tar_at_far,
+)
 
 METRICS = {
     "roc": roc,
@@ -180,6 +190,40 @@ def test_extremes(scores: list[float], expected: dict[str, float]) -> None:
     same = np.array([True, True, False, False])
     for name, value in expected.items():
         assert METRICS[name](np.array(scores), same) == value
+
+
+def test_one_pair_of_a_kind_is_enough() -> None:
+    same = np.array([True, False])
+    for scores, area in (([1.0, -1.0], 1.0), ([-1.0, 1.0], 0.0), ([-0.0, 0.0], 0.5)):
+        assert auc(np.array(scores), same) == area
+        assert eer(np.array(scores), same) == 1.0 - area
+        assert tar_at_far(np.array(scores), same, 1.0) == 1.0
+
+
+@pytest.mark.parametrize("share", [0.5, 0.001, 0.999])
+def test_single_precision_is_not_widened(share: float) -> None:
+    # Neighbouring float32 scores must stay apart, and equal ones together.
+    rng = np.random.default_rng(0)
+    same = rng.random(50_000) < share
+    scores = rng.normal(same * 0.5, 0.1).astype(np.float32)
+    curve, wide = roc(scores, same), roc(scores.astype(np.float64), same)
+    assert len(np.unique(scores)) < 50_000
+    for name in ("thresholds", "false_accepts", "true_accepts"):
+        assert np.array_equal(getattr(curve, name), getattr(wide, name))
+    assert curve.auc() == pytest.approx(roc_auc_score(same, scores), abs=1e-12)
+
+
+def test_distances_are_those_of_unit_vectors() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(300, 24)) * 5
+    embeddings[7] = embeddings[8] = 2.0
+    embeddings[9] = -3.0
+    first, second = rng.integers(0, 300, (2, 500))
+    first[:3], second[:3] = [7, 7, 7], [7, 8, 9]
+    found = squared_distances(embeddings, first, second)
+    units = normalize(embeddings)
+    assert np.array_equal(found, np.sum((units[first] - units[second]) ** 2, axis=1))
+    assert found[:3] == pytest.approx([0.0, 0.0, 4.0])
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from dataclasses import dataclass
 
@@ -10,13 +11,17 @@ from sklearn.model_selection import KFold
 from nas_face.errors import MetricError
 from nas_face.verify import (
     REPORTED_FARS,
+    Resampling,
     auc,
+    best_accuracy,
     cosine_scores,
     eer,
+    exact_fold_accuracies,
     log_tar,
     tar_at_far,
     ten_fold_accuracy,
     verify_embeddings,
+    wilson_interval,
 )
 
 
@@ -135,6 +140,67 @@ def test_only_supported_false_accept_rates_are_stated(n_different: int, n_fars: 
     assert (result.log_tar is None) == (n_fars == 0)
 
 
+def test_an_operating_point_says_what_it_accepts() -> None:
+    embeddings, pairs = made_up_faces(200, 1.2, 10, seed=1)
+    scores = cosine_scores(embeddings, pairs.first, pairs.second)
+    result = verify_embeddings(embeddings, pairs)
+    for point in result.operating_points:
+        assert point.threshold is not None
+        accepted = scores >= point.threshold
+        assert np.count_nonzero(accepted & ~pairs.same) == point.n_false_accepts
+        assert point.n_false_accepts <= point.far * 200
+        n_true = int(np.count_nonzero(accepted & pairs.same))
+        assert point.tar == n_true / 200
+        assert point.interval == wilson_interval(n_true, 200)
+
+
+def test_what_the_pairs_do_not_support_is_refused_by_number() -> None:
+    embeddings, pairs = made_up_faces(150, 1.2, 10, seed=1)
+    refused = verify_embeddings(embeddings, pairs).refused_fars
+    assert [each.far for each in refused] == [1e-3, 1e-4, 1e-5, 1e-6]
+    for each in refused:
+        assert f"at least {round(1 / each.far)} pairs" in each.reason
+        assert "got 150" in each.reason
+
+
+def test_where_even_the_top_is_shared_there_is_no_threshold() -> None:
+    result = verify_embeddings(np.ones((2, 3)), Pairs(*np.zeros((2, 20), int), np.arange(20) < 5))
+    assert [(point.tar, point.threshold) for point in result.operating_points] == [(0.0, None)]
+    assert (result.auc, result.eer) == (0.5, 0.5)
+
+
+def test_accuracies_without_a_grid_are_those_of_their_functions() -> None:
+    embeddings, pairs = made_up_faces(100, 1.5, 10, seed=3)
+    scores = cosine_scores(embeddings, pairs.first, pairs.second)
+    result = verify_embeddings(embeddings, pairs)
+    exact = exact_fold_accuracies(scores, pairs.same)
+    assert result.exact_accuracy == pytest.approx(np.mean(exact.accuracies), abs=1e-12)
+    assert result.exact_accuracy_std == pytest.approx(np.std(exact.accuracies), abs=1e-12)
+    assert result.best == best_accuracy(scores, pairs.same)
+    n_right = round(result.accuracy * 200)
+    assert result.accuracy_interval == wilson_interval(n_right, 200)
+
+
+def test_resampling_adds_intervals_and_changes_nothing_else() -> None:
+    embeddings, pairs = made_up_faces(100, 1.2, 10, seed=4)
+    plain = verify_embeddings(embeddings, pairs)
+    people = np.arange(200) % 100
+    found = verify_embeddings(embeddings, pairs, resampling=Resampling(identities=people))
+    assert dataclasses.replace(found, bootstrap=None) == plain
+    assert found.bootstrap is not None
+    assert found.bootstrap.by == "identities"
+    assert found.bootstrap.accuracy is not None
+    assert found.accuracy in found.bootstrap.accuracy
+    assert found.auc in found.bootstrap.auc
+    assert found.eer in found.bootstrap.eer
+    for (far, tar), (of, interval) in zip(
+        found.tar_at_far, found.bootstrap.tar_at_far, strict=True
+    ):
+        assert far == of
+        assert tar in interval
+    assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["bootstrap"]["by"]
+
+
 @pytest.mark.parametrize("n_pairs", [2, 3, 9, 11])
 def test_tiny_lists_use_as_many_folds_as_they_can(n_pairs: int) -> None:
     embeddings = np.eye(3)
@@ -163,7 +229,7 @@ def test_a_result_goes_into_json() -> None:
     assert back["accuracy"] == result.accuracy
     assert back["tar_at_far"] == {"0.1": result.tar_at_far[0][1]}
     assert back["fold_accuracies"] == list(result.fold_accuracies)
-    assert set(back) == set(type(result).__dataclass_fields__)
+    assert set(back) == {*type(result).__dataclass_fields__, "tar_at_far"}
 
 
 @pytest.mark.parametrize(

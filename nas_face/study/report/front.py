@@ -21,10 +21,12 @@ EXTRA_COLUMNS = (
     "auc",
     "eer",
     "log_tar",
+    "worst_group_tar",
     "test_accuracy",
     "test_accuracy_std",
     "test_auc",
     "test_eer",
+    "test_worst_group_tar",
     "wall_s",
 )
 

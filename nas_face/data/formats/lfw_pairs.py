@@ -2,7 +2,15 @@
 
 from pathlib import Path
 
-from nas_face.data.pair_lines import PairLine, decode_pairs, is_file, read_lines
+from nas_face.data.decoding import decode_pairs
+from nas_face.data.formats.pair_lines import (
+    PairLine,
+    is_file,
+    list_lines,
+    read_lines,
+    refuse_line_breaks,
+)
+from nas_face.data.listing import PairListing
 from nas_face.data.pairs import PairList
 from nas_face.data.pixels import DEFAULT_CACHE_BYTES
 from nas_face.errors import DataError
@@ -12,35 +20,24 @@ _FORMS = "a line is 'NAME i j' or 'NAME1 i NAME2 j', separated by tabs"
 _MAX_DIGITS = 9  # of an image's number; more is no number of an image
 
 
-def load_lfw_pairs(
-    pairs_file: Path,
-    root: Path,
-    *,
-    height: int,
-    width: int,
-    cache_bytes: int = DEFAULT_CACHE_BYTES,
-) -> PairList:
-    """Load a list in the format of LFW's pairs.txt.
+def list_lfw_pairs(pairs_file: Path, root: Path) -> PairListing:
+    """List the pairs of a file in the format of LFW's pairs.txt.
 
     A line `NAME i j` pairs images i and j of one identity, a line `NAME1 i NAME2 j` images of two;
     image i of NAME is `root/NAME/NAME_000i.jpg` (or .png, .jpeg). A first line `n_folds
     n_per_fold` promises that each fold is n_per_fold same pairs and as many different ones; both
-    that and the order are then kept. Without it, or with `n_per_fold` alone (LFW's development
-    lists, one fold), the pairs are dealt to 10 folds of equal composition.
+    that and the order are then kept. A list without it, or with `n_per_fold` alone (LFW's
+    development lists, one fold), has no folds.
 
     Args:
         pairs_file: the list.
         root: the folder with one folder for each identity.
-        height: rows that each image is brought to.
-        width: columns that each image is brought to.
-        cache_bytes: see `load_folder`.
 
     Returns:
         The pairs, and only the images that they use, each once.
 
     Raises:
-        DataError: the list or an image is missing or broken, or the list does not keep to the
-            format.
+        DataError: the list or an image is missing, or the list does not keep to the format.
 
     Source:
         Huang et al., "Labeled Faces in the Wild", 2007: README of the data set, "pairs.txt
@@ -52,14 +49,24 @@ def load_lfw_pairs(
     n_folds = None
     if header:
         n_folds = _check_header(pairs_file, header, pairs)
+    return list_lines(pairs_file, root, _with_suffixes(root, pairs), n_folds=n_folds)
+
+
+def load_lfw_pairs(
+    pairs_file: Path,
+    root: Path,
+    *,
+    height: int,
+    width: int,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+) -> PairList:
+    """List pairs by `list_lfw_pairs` and decode them by `decode_pairs`, whose arguments these are.
+
+    Raises:
+        DataError: see there.
+    """
     return decode_pairs(
-        pairs_file,
-        root,
-        _with_suffixes(root, pairs),
-        n_folds=n_folds,
-        height=height,
-        width=width,
-        cache_bytes=cache_bytes,
+        list_lfw_pairs(pairs_file, root), height=height, width=width, cache_bytes=cache_bytes
     )
 
 
@@ -91,6 +98,7 @@ def _pair(path: Path, number: int, line: str) -> PairLine:
             )
     if not all(names):
         raise DataError(f"{path}:{number}: an identity has no name; {_FORMS}")
+    refuse_line_breaks(path, number, *names)
     if not same and names[0] == names[1]:
         raise DataError(
             f"{path}:{number}: a line of 4 columns pairs two identities, got {names[0]} twice; "

@@ -1,0 +1,1 @@
+"""Formats of face sets and of lists of pairs, one file each: path in, listing out."""
