@@ -29,10 +29,10 @@ from nas_face.search import Objective
 from nas_face.space import load_space
 from nas_face.study.config import StudyConfig, load_study
 from nas_face.study.faces import load_faces
-from nas_face.study.kendall import Estimate, compare, tau_b
-from nas_face.study.proxy_audit import audit
-from nas_face.study.proxy_scorer import ProxyScorer
-from nas_face.study.proxy_settings import PROXY_NAMES
+from nas_face.study.proxies.audit import audit
+from nas_face.study.proxies.kendall import Estimate, compare, tau_b
+from nas_face.study.proxies.scorer import ProxyScorer
+from nas_face.study.proxies.settings import PROXY_NAMES
 
 OUTCOMES = ("log_tar_4", "auc_4")
 

@@ -89,9 +89,9 @@ def compress(
     out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
 ) -> None:
     """Compress a trained network by a recipe: prune, distil, quantise; verified at every step."""
-    from nas_face.study.compress import compress as carry_out
-    from nas_face.study.compress_job import compress_job
-    from nas_face.study.recipe import load_recipe
+    from nas_face.study.compression.job import compress_job
+    from nas_face.study.compression.recipe import load_recipe
+    from nas_face.study.compression.steps import compress as carry_out
     from nas_face.study.tables import compression_table, group_change_tables
 
     steps = load_recipe(recipe)
@@ -153,9 +153,9 @@ def import_weights(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every layer.")] = False,
 ) -> None:
     """Load somebody else's weights into a network, and prove that they are in the right places."""
-    from nas_face.study.import_table import import_table
-    from nas_face.study.importing import ImportOptions, default_folder, write
-    from nas_face.study.importing import import_weights as carry_out
+    from nas_face.study.importing.job import ImportOptions, default_folder, write
+    from nas_face.study.importing.job import import_weights as carry_out
+    from nas_face.study.importing.table import import_table
     from nas_face.study.networks import image_size
 
     imported = carry_out(

@@ -10,9 +10,9 @@ import typer
 from nas_face.cli.console import JsonFlag, console, print_json, results
 
 if TYPE_CHECKING:
-    from nas_face.study.kendall import Estimate
-    from nas_face.study.proxies import ProxyReport
-    from nas_face.study.proxy_audit import Worth
+    from nas_face.study.proxies.audit import Worth
+    from nas_face.study.proxies.audit_run import ProxyReport
+    from nas_face.study.proxies.kendall import Estimate
 
 
 def proxies(
@@ -25,8 +25,8 @@ def proxies(
     as_json: JsonFlag = False,
 ) -> None:
     """Say what zero-cost proxies are worth on a run, beside multiply-adds alone."""
-    from nas_face.study.proxies import audit_run
-    from nas_face.study.proxy_settings import PROXY_NAMES
+    from nas_face.study.proxies.audit_run import audit_run
+    from nas_face.study.proxies.settings import PROXY_NAMES
     from nas_face.study.run import Run
 
     opened = Run.open(run)

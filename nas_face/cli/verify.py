@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nas_face.deploy import Convention
-    from nas_face.study.embedding import OnImages
+    from nas_face.study.verification.embedding import OnImages
 
 
 def verify(
@@ -110,8 +110,8 @@ def verify(
     _need(one_model, "one MODEL at a time")
 
     from nas_face.study.report.verification_plots import plot_verification, require_plot
-    from nas_face.study.verification import PairSource, open_models
-    from nas_face.study.verification_job import VerificationJob, run_job
+    from nas_face.study.verification.job import VerificationJob, run_job
+    from nas_face.study.verification.verify import PairSource, open_models
 
     for each in plot or ():
         require_plot(each)

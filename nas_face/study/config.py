@@ -16,7 +16,7 @@ from nas_face.search.samplers import DEFAULT_SAMPLER, require_sampler
 from nas_face.shipped import find_file
 from nas_face.space import read_yaml
 from nas_face.study.layout import SPACE_FILE, STUDY_FILE, TARGET_FILE
-from nas_face.study.proxy_settings import ProxySettings
+from nas_face.study.proxies.settings import ProxySettings
 from nas_face.study.targets import find_target_file
 from nas_face.train.settings import TrainSettings
 

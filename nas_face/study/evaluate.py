@@ -19,12 +19,12 @@ from nas_face.errors import NasFaceError, TrainingDiverged
 from nas_face.nn import FaceModel
 from nas_face.search import Report, TrialStopped
 from nas_face.search.ledger import Ledger, Seconds, process_clock
-from nas_face.study.compress_record import write_text
 from nas_face.study.config import StudyConfig
 from nas_face.study.faces import StudyFaces
+from nas_face.study.files import write_text
 from nas_face.study.layout import CHECKPOINT_FILE, MODEL_FILE
-from nas_face.study.pair_groups import PairGroups
-from nas_face.study.trained_on import write_trained_on
+from nas_face.study.verification.groups import PairGroups
+from nas_face.study.verification.trained_on import write_trained_on
 from nas_face.train import EpochReport, train
 from nas_face.verify import VerificationResult, cosine_scores, verify_embeddings
 

@@ -23,7 +23,7 @@ from nas_face.errors import ConfigError, DataError
 from nas_face.search import derive_seed
 from nas_face.study.config import BUILT_IN_DATA, DataSettings, load_run_study
 from nas_face.study.layout import STUDY_FILE
-from nas_face.study.pair_groups import PairGroups, find_groups, say_once
+from nas_face.study.verification.groups import PairGroups, find_groups, say_once
 
 
 @final

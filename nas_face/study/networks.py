@@ -132,8 +132,8 @@ def embedder_of(
     from nas_face.deploy.onnx_convention import Convention
     from nas_face.deploy.onnx_embedder import prepares_pixels
     from nas_face.nn import FaceModel
-    from nas_face.study.onnx_preparation import completed
     from nas_face.study.run import Run
+    from nas_face.study.verification.preparation import completed
 
     if (path / STUDY_FILE).is_file():
         run = Run.open(path)

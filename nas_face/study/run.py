@@ -33,7 +33,7 @@ from nas_face.study.config import StudyConfig, load_run_study, study_of
 from nas_face.study.faces import StudyFaces, load_faces
 from nas_face.study.folder import has_begun, locked, write_files
 from nas_face.study.layout import STORAGE_URL_FILE, STUDY_FILE
-from nas_face.study.preflight import Preflight, check_budget
+from nas_face.study.preflight.budget import Preflight, check_budget
 from nas_face.study.same_study import require_same
 from nas_face.study.seeding import start_designs
 from nas_face.study.sitting import sit

@@ -10,7 +10,7 @@ from nas_face.errors import ConfigError
 from nas_face.study.config import BUILT_IN_DATA, StudyConfig
 from nas_face.study.layout import SPACE_FILE, TARGET_FILE
 
-OF_A_MACHINE = ("data.source", "data.exclude", "start_with")
+OF_A_MACHINE = ("data.source", "data.exclude", "data.attributes", "start_with")
 """Keys that may differ between the machines of one run."""
 
 
@@ -53,7 +53,8 @@ def record_of(config: StudyConfig) -> dict[str, Any]:
     for key in ("trials", *OF_A_MACHINE):
         data.pop(key, None)
     data["data"] = "built in" if config.data.source == BUILT_IN_DATA else "a folder"
-    for key, name in (("space", config.space), ("target", config.target)):
+    files = {"space": config.space, "target": config.target, "attributes": config.data.attributes}
+    for key, name in files.items():
         if name is not None:
             data[key] = hashlib.sha256(Path(name).read_bytes()).hexdigest()[:16]
     record: dict[str, Any] = json.loads(json.dumps(data))  # as the storage gives it back

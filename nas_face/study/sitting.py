@@ -24,9 +24,9 @@ from nas_face.study.config import load_run_study
 from nas_face.study.evaluate import TrainAndVerify
 from nas_face.study.faces import StudyFaces
 from nas_face.study.layout import WORKERS_FOLDER
-from nas_face.study.preflight_latency import LatencySurvey, preflight_latency
-from nas_face.study.proxy_guide import ProxyFeatures, chosen_by_proxies
-from nas_face.study.proxy_scorer import PROXIES_FILE, ProxyScorer
+from nas_face.study.preflight.latency import LatencySurvey, preflight_latency
+from nas_face.study.proxies.guide import ProxyFeatures, chosen_by_proxies
+from nas_face.study.proxies.scorer import PROXIES_FILE, ProxyScorer
 from nas_face.study.same_study import require_same
 from nas_face.study.seeding import kept_start
 from nas_face.train import EpochReport

@@ -8,7 +8,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from nas_face.study.compress_record import StepResult
+    from nas_face.study.compression.record import StepResult
     from nas_face.study.report import Front
     from nas_face.study.report.cost import SearchCost
     from nas_face.verify import VerificationResult

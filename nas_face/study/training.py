@@ -18,7 +18,7 @@ from nas_face.study.faces import StudyFaces, load_faces
 from nas_face.study.layout import CHECKPOINT_FILE, MODEL_FILE, STUDY_FILE
 from nas_face.study.networks import require_trial, spec_of
 from nas_face.study.run import Run
-from nas_face.study.trained_on import write_trained_on
+from nas_face.study.verification.trained_on import write_trained_on
 from nas_face.train import EpochReport, train
 from nas_face.verify import VerificationResult
 

@@ -11,7 +11,11 @@ import pytest
 import nas_face as package
 from nas_face.arch.zoo import NETWORKS
 
-COMMANDS = ("search", "pareto", "proxies", "dashboard", "train", "verify", "compress", "cost", "zoo")
+COMMANDS = (
+    *("search", "pareto", "proxies", "dashboard", "train", "verify", "compress", "cost", "zoo"),
+    *("data", "space"),
+)
+OF_DATA = ("data show", "data check", "data convert", "data align")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -23,9 +27,9 @@ def test_help_lists_the_commands(flag, nas_face):
         assert f" {command} " in answer.out
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", (*COMMANDS, *OF_DATA))
 def test_help_of_a_command(command, nas_face):
-    answer = nas_face(command, "--help")
+    answer = nas_face(*command.split(), "--help")
     assert answer.code == 0
     assert f" {command} [OPTIONS]" in answer.out
 

@@ -9,7 +9,7 @@ from optuna.trial import create_trial
 
 from nas_face.search.record import ARCH_ID
 from nas_face.study.config import load_study
-from nas_face.study.proxies import trained_networks
+from nas_face.study.proxies.audit_run import trained_networks
 from nas_face.study.run import Run
 
 

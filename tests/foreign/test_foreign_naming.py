@@ -10,7 +10,7 @@ from strangers import EMBEDDING, SIZE, folded, leaves, stranger, write_spec
 from torch import Tensor
 
 from nas_face.errors import BuildError, ConfigError
-from nas_face.study.importing import Imported, ImportOptions, import_weights
+from nas_face.study.importing.job import Imported, ImportOptions, import_weights
 
 State = dict[str, Tensor]
 

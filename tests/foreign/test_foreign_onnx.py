@@ -17,7 +17,7 @@ from nas_face.deploy import export_onnx
 from nas_face.errors import BuildError, DeployError
 from nas_face.nn import FaceModel, Preprocessing
 from nas_face.nn.model import Description
-from nas_face.study.importing import ImportOptions, import_weights
+from nas_face.study.importing.job import ImportOptions, import_weights
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,12 @@ from nas_face.data import FaceImages
 from nas_face.errors import ConfigError
 from nas_face.proxies import PROXIES, MarginLoss, proxy_scores, subject
 from nas_face.search import objective
-from nas_face.study import proxy_scorer, proxy_settings
 from nas_face.study.config import TrainSettings
-from nas_face.study.proxy_audit import audit
-from nas_face.study.proxy_scorer import ProxyScorer, some_faces
-from nas_face.study.proxy_settings import ProxySettings
+from nas_face.study.proxies import scorer as proxy_scorer
+from nas_face.study.proxies import settings as proxy_settings
+from nas_face.study.proxies.audit import audit
+from nas_face.study.proxies.scorer import ProxyScorer, some_faces
+from nas_face.study.proxies.settings import ProxySettings
 
 SPECS = [net(ConvUnit(out_channels=width)) for width in (4, 6, 8)]
 

@@ -13,9 +13,9 @@ from nas_face.search import Budget
 from nas_face.search.designs import Candidate
 from nas_face.space import load_space
 from nas_face.study.config import TrainSettings
-from nas_face.study.proxy_guide import ProxyFeatures, chosen_by_proxies, warm_start
-from nas_face.study.proxy_scorer import ProxyScorer
-from nas_face.study.proxy_settings import ProxySettings
+from nas_face.study.proxies.guide import ProxyFeatures, chosen_by_proxies, warm_start
+from nas_face.study.proxies.scorer import ProxyScorer
+from nas_face.study.proxies.settings import ProxySettings
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pytest
 from proxy_cases import naive_tau_b
 from scipy.stats import kendalltau
 
-from nas_face.study.kendall import compare, partial_tau, tau_b
+from nas_face.study.proxies.kendall import compare, partial_tau, tau_b
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -15,10 +15,10 @@ from nas_face.data import all_pairs, load_orl
 from nas_face.data.formats.attributes import read_attributes
 from nas_face.errors import CompressionError, ConfigError
 from nas_face.nn import FaceModel
-from nas_face.study.compress import compress
-from nas_face.study.compress_record import CompressionFaces
-from nas_face.study.pair_groups import find_groups
-from nas_face.study.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
+from nas_face.study.compression.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
+from nas_face.study.compression.record import CompressionFaces
+from nas_face.study.compression.steps import compress
+from nas_face.study.verification.groups import find_groups
 from nas_face.train import TrainSettings
 
 RECIPE = Recipe(

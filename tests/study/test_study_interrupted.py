@@ -17,10 +17,10 @@ from tiny_study import TRAINING, write_study
 from nas_face.nn import FaceModel
 from nas_face.search import loop
 from nas_face.search.record import LEDGER, METRICS, WORKER
-from nas_face.study.compress import compress
-from nas_face.study.compress_job import compress_job
+from nas_face.study.compression.job import compress_job
+from nas_face.study.compression.recipe import load_recipe
+from nas_face.study.compression.steps import compress
 from nas_face.study.config import load_study
-from nas_face.study.recipe import load_recipe
 from nas_face.study.report import front_of
 from nas_face.study.run import Run
 

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nas_face.deploy import Convention
 from nas_face.errors import ConfigError
 from nas_face.study.networks import embedder_of
-from nas_face.study.onnx_preparation import completed
+from nas_face.study.verification.preparation import completed
 
 PLAIN = Convention(mean=(0.0,), scale=(1.0,))
 

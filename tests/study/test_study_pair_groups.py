@@ -8,7 +8,7 @@ import pytest
 from nas_face.data import FaceImages, all_pairs
 from nas_face.data.formats.attributes import read_attributes
 from nas_face.errors import DataError
-from nas_face.study.pair_groups import find_groups, worst_tar_of
+from nas_face.study.verification.groups import find_groups, worst_tar_of
 
 N_PEOPLE, N_IMAGES = 30, 6
 WHO = tuple(f"p{number}" for number in range(N_PEOPLE))

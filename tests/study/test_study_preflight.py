@@ -18,8 +18,8 @@ from nas_face.search import Budget
 from nas_face.shipped import shipped_files
 from nas_face.space import SearchSpace, load_space, screener_of
 from nas_face.study.config import load_study
-from nas_face.study.preflight import Preflight, check_budget, preflight
-from nas_face.study.preflight_latency import LatencySurvey, preflight_latency
+from nas_face.study.preflight.budget import Preflight, check_budget, preflight
+from nas_face.study.preflight.latency import LatencySurvey, preflight_latency
 
 SHIPPED = {path.stem: path for path in shipped_files("search_spaces", ".yaml")}
 MEASURES: dict[str, Callable[[Cost], int]] = {

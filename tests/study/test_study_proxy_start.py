@@ -7,7 +7,7 @@ from tiny_study import write_study
 
 from nas_face.errors import ConfigError
 from nas_face.study.config import load_study
-from nas_face.study.proxy_scorer import PROXIES_FILE
+from nas_face.study.proxies.scorer import PROXIES_FILE
 from nas_face.study.run import Run
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nas_face.errors import ConfigError
-from nas_face.study.recipe import DistilStep, PruneStep, QuantiseStep, load_recipe
+from nas_face.study.compression.recipe import DistilStep, PruneStep, QuantiseStep, load_recipe
 
 QUANTISE = "{kind: quantise}"
 

@@ -8,8 +8,8 @@ import pytest
 from nas_face.shipped import PACKAGE, find_file, shipped_files
 from nas_face.space import load_space
 from nas_face.space.survey import smallest
+from nas_face.study.compression.recipe import DEFAULT_RECIPE, load_recipe
 from nas_face.study.config import load_study, study_of
-from nas_face.study.recipe import DEFAULT_RECIPE, load_recipe
 
 FILES = {str(path): path for path in shipped_files("studies", ".yaml")}
 RECIPES = [name for name, path in FILES.items() if path.parent.name == "recipes"]

@@ -7,7 +7,7 @@ import pytest
 
 from nas_face.data import FaceImages
 from nas_face.errors import ConfigError, DataError
-from nas_face.study.trained_on import (
+from nas_face.study.verification.trained_on import (
     TRAINED_ON_FILE,
     read_trained_on,
     require_strangers,

@@ -9,7 +9,7 @@ from tiny_study import write_study
 from nas_face.arch.zoo import network
 from nas_face.errors import ConfigError, TrainingDiverged
 from nas_face.nn import FaceModel
-from nas_face.study.compress_job import compress_job
+from nas_face.study.compression.job import compress_job
 from nas_face.study.evaluate import verify_on
 from nas_face.study.networks import design_of, embedder_of
 from nas_face.study.report import front_of

@@ -13,9 +13,10 @@ from nas_face.data import FaceImages, PairList, all_pairs
 from nas_face.data.formats.attributes import read_attributes
 from nas_face.deploy import Convention
 from nas_face.errors import ConfigError
-from nas_face.study.embedding import EmbeddingFile, embed_images
 from nas_face.study.report.verification_plots import Steps, plot_verification
-from nas_face.study.verification import (
+from nas_face.study.verification.embedding import EmbeddingFile, embed_images
+from nas_face.study.verification.job import VerificationJob, run_job
+from nas_face.study.verification.verify import (
     OpenedModel,
     PairSource,
     card_of,
@@ -26,7 +27,6 @@ from nas_face.study.verification import (
     verify_model,
     verify_template_folder,
 )
-from nas_face.study.verification_job import VerificationJob, run_job
 from nas_face.verify import Roc, cosine_scores, roc, verify_embeddings, wilson_interval
 
 N_PEOPLE, N_EACH, SIZE = 20, 4, 8
@@ -75,7 +75,7 @@ def test_figures_are_those_of_the_embeddings(flip, model, pairs):
 
 
 def test_images_are_decoded_some_at_a_time(pairs, monkeypatch):
-    monkeypatch.setattr("nas_face.study.embedding._CHUNK", 30)
+    monkeypatch.setattr("nas_face.study.verification.embedding._CHUNK", 30)
     embedder, told = Corner(), []
     whole = Corner().embed(pairs.images.batch(np.arange(80)))
     got = embed_images(embedder, pairs.images, on_images=lambda *each: told.append(each))
@@ -199,7 +199,7 @@ def test_templates_are_cut_out_by_their_points(model, tmp_path):
     (tmp_path / "x_template_pair_label.txt").write_text("0 1 1\n0 9 0\n1 17 0", encoding="utf-8")
     (tmp_path / "x_name_5pts_score.txt").write_text("\n".join(lines), encoding="utf-8")
     from nas_face.data.formats.template_lists import list_template_folder
-    from nas_face.study.template_embedding import embed_templates
+    from nas_face.study.verification.templates import embed_templates
 
     got = embed_templates(model.embedder, list_template_folder(tmp_path))
     np.testing.assert_allclose(got, Corner().embed(images.batch(np.arange(len(images)))), atol=2)

@@ -13,7 +13,7 @@ from rich.table import Table
 from nas_face.search import Objective, Rungs, objective
 from nas_face.search.pareto import hypervolume, hypervolume_gains, pareto_front
 from nas_face.search.record import AUDITED, RUNG, STOPPED
-from nas_face.study.kendall import Estimate, tau_b
+from nas_face.study.proxies.kendall import Estimate, tau_b
 from nas_face.study.run import Run
 
 ENOUGH_AUDITED = 10

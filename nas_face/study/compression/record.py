@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ from nas_face.arch.codec import canonical_json, from_data, to_data
 from nas_face.data import FaceImages, PairList
 from nas_face.errors import ConfigError
 from nas_face.nn import FaceModel
-from nas_face.study.pair_groups import PairGroups, worst_tar_of
-from nas_face.study.recipe import Recipe
+from nas_face.study.compression.recipe import Recipe
+from nas_face.study.files import partial_of, write_text
+from nas_face.study.verification.groups import PairGroups, worst_tar_of
 from nas_face.train import TrainSettings
 from nas_face.verify.groups import GroupReport
 
@@ -205,15 +205,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: not a record; delete the folder to start over")
     return data
-
-
-def partial_of(path: Path) -> Path:
-    """Where a file lies until it is complete."""
-    return path.with_name(path.name + ".partial")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file; a crash leaves the old one or the new one."""
-    partial = partial_of(path)
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

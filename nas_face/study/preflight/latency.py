@@ -17,7 +17,7 @@ from nas_face.search.budget import figure
 from nas_face.space import Label, Screened, SearchSpace, screener_of
 from nas_face.space.nearest import nearest
 from nas_face.space.space import INPUT_SHAPE
-from nas_face.study.preflight import SIDE_STEP, joined, largest_part, percent
+from nas_face.study.preflight.budget import SIDE_STEP, joined, largest_part, percent
 
 N_TIMED = 12
 N_EXTRA = 3

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nas_face.errors import ConfigError
 from nas_face.proxies import proxy_values
 from nas_face.search import Objective
-from nas_face.study.kendall import Comparison, compare
+from nas_face.study.proxies.kendall import Comparison, compare
 
 Verdict = Literal[
     "the yardstick", "adds", "adds nothing here", "misleads here", "too few networks to tell"

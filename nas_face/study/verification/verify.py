@@ -20,13 +20,13 @@ from nas_face.deploy.onnx_embedder import precision_of, prepares_pixels
 from nas_face.errors import ConfigError
 from nas_face.nn.model import WEIGHTS_FILE
 from nas_face.study.config import BUILT_IN_DATA
-from nas_face.study.embedding import EmbeddingFile, OnImages, embed_images
 from nas_face.study.evaluate import Embedder
 from nas_face.study.faces import pairs_of
 from nas_face.study.layout import MODEL_FILE, STUDY_FILE
 from nas_face.study.networks import embedder_of, folder_of
-from nas_face.study.template_embedding import embed_templates
-from nas_face.study.trained_on import require_strangers
+from nas_face.study.verification.embedding import EmbeddingFile, OnImages, embed_images
+from nas_face.study.verification.templates import embed_templates
+from nas_face.study.verification.trained_on import require_strangers
 from nas_face.verify import (
     PairIdentities,
     Resampling,

@@ -7,8 +7,8 @@ from nas_face.align.warp import scaled_template, similarity_transform, warp
 from nas_face.data.formats.template_lists import TemplateListing
 from nas_face.data.images import decode_bytes, decode_upright
 from nas_face.errors import DataError
-from nas_face.study.embedding import OnImages
 from nas_face.study.evaluate import Embedder
+from nas_face.study.verification.embedding import OnImages
 
 _CHUNK = 256
 

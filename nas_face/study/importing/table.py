@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from nas_face.study.importing import Imported
+    from nas_face.study.importing.job import Imported
 
 
 def import_table(imported: "Imported", *, every_layer: bool) -> Table:

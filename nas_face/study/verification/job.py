@@ -11,11 +11,19 @@ from nas_face.data import PairList
 from nas_face.data.formats.attributes import read_attributes
 from nas_face.data.formats.opening import format_of
 from nas_face.errors import ConfigError
-from nas_face.study.compress_record import write_text
-from nas_face.study.embedding import OnImages
+from nas_face.study.files import write_text
 from nas_face.study.tables import verification_table
-from nas_face.study.trained_on import require_strangers
-from nas_face.study.verification import (
+from nas_face.study.verification.embedding import OnImages
+from nas_face.study.verification.tables import (
+    card_remarks,
+    card_table,
+    comparison_table,
+    gallery_table,
+    group_table,
+    template_table,
+)
+from nas_face.study.verification.trained_on import require_strangers
+from nas_face.study.verification.verify import (
     OpenedModel,
     PairSource,
     Verified,
@@ -25,14 +33,6 @@ from nas_face.study.verification import (
     verify_gallery,
     verify_model,
     verify_template_folder,
-)
-from nas_face.study.verification_tables import (
-    card_remarks,
-    card_table,
-    comparison_table,
-    gallery_table,
-    group_table,
-    template_table,
 )
 from nas_face.verify import ThresholdCard, ThresholdCheck
 from nas_face.verify.gallery import GalleryResult

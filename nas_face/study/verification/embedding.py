@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from nas_face.data import FaceImages
 from nas_face.errors import ConfigError
-from nas_face.study.compress_record import write_text
 from nas_face.study.evaluate import Embedder
+from nas_face.study.files import write_text
 
 _CHUNK = 256  # images that are decoded at once
 _N_SAMPLED = 16

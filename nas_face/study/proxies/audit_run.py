@@ -13,8 +13,8 @@ from nas_face.errors import ConfigError
 from nas_face.proxies import proxy
 from nas_face.search import objective
 from nas_face.search.record import ARCH_ID
-from nas_face.study.proxy_audit import MIN_NETWORKS, YARDSTICK, Worth, audit
-from nas_face.study.proxy_scorer import PROXIES_FILE, ProxyScorer
+from nas_face.study.proxies.audit import MIN_NETWORKS, YARDSTICK, Worth, audit
+from nas_face.study.proxies.scorer import PROXIES_FILE, ProxyScorer
 from nas_face.study.run import Run
 
 

@@ -41,7 +41,7 @@ class Preflight:
 
     Attributes:
         space: at the study's input size.
-        budget: the walls; those of latency are looked at by `nas_face.study.preflight_latency`.
+        budget: the walls; those of latency are looked at by `nas_face.study.preflight.latency`.
         survey: of the space.
         walked: where no drawn design fits: one that does, found by walking.
     """

@@ -13,8 +13,8 @@ from nas_face.proxies import ProxyScores, log_rank_sum, proxy, proxy_values
 from nas_face.search import Budget, derive_seed
 from nas_face.search.designs import Candidate
 from nas_face.space import Label, SearchSpace, screener_of
-from nas_face.study.proxy_scorer import ProxyScorer
-from nas_face.study.proxy_settings import ProxySettings
+from nas_face.study.proxies.scorer import ProxyScorer
+from nas_face.study.proxies.settings import ProxySettings
 
 N_SCREENED = 2000
 

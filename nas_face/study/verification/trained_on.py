@@ -8,7 +8,7 @@ from nas_face.data import FaceImages
 from nas_face.data.leakage import fingerprints, shared_fingerprints
 from nas_face.data.statistics import tells_people
 from nas_face.errors import ConfigError, DataError
-from nas_face.study.compress_record import write_text
+from nas_face.study.files import write_text
 
 TRAINED_ON_FILE = "trained_on.json"
 """Of a model folder: fingerprints of the identities that its weights have seen."""

@@ -11,15 +11,15 @@ from nas_face.data import PairList
 from nas_face.data.formats.attributes import read_attributes
 from nas_face.errors import ConfigError, DataError
 from nas_face.nn import FaceModel
-from nas_face.study.compress_record import CompressionFaces
+from nas_face.study.compression.record import CompressionFaces
 from nas_face.study.config import StudyConfig, study_of
 from nas_face.study.faces import load_faces, pairs_of
 from nas_face.study.layout import STUDY_FILE
 from nas_face.study.networks import require_trial
-from nas_face.study.pair_groups import PairGroups, find_groups, say_once
 from nas_face.study.run import Run
-from nas_face.study.trained_on import require_strangers
 from nas_face.study.training import study_config
+from nas_face.study.verification.groups import PairGroups, find_groups, say_once
+from nas_face.study.verification.trained_on import require_strangers
 
 
 @final

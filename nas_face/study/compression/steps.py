@@ -31,7 +31,8 @@ from nas_face.deploy import (
 from nas_face.nn import FaceModel
 from nas_face.nn.model import MODEL_FILE
 from nas_face.search import derive_seed
-from nas_face.study.compress_record import (
+from nas_face.study.compression.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
+from nas_face.study.compression.record import (
     GROUPS_FILE,
     RESULT_FILE,
     CompressionFaces,
@@ -40,14 +41,12 @@ from nas_face.study.compress_record import (
     claim,
     known_groups,
     known_result,
-    partial_of,
-    write_text,
 )
 from nas_face.study.evaluate import embed_pairs
 from nas_face.study.faces import sample_images
+from nas_face.study.files import partial_of, write_text
 from nas_face.study.layout import CHECKPOINT_FILE
-from nas_face.study.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
-from nas_face.study.trained_on import write_trained_on
+from nas_face.study.verification.trained_on import write_trained_on
 from nas_face.train import EpochReport, TrainSettings, train
 from nas_face.train.distil import angular_distillation
 from nas_face.verify import cosine_scores, verify_embeddings

@@ -1,0 +1,1 @@
+"""Recipes carried out step by step: what `nas-face compress` does."""

@@ -1,0 +1,1 @@
+"""Other people's weights as model folders: what `nas-face import-weights` does."""

@@ -1,0 +1,1 @@
+"""What a study can expect, before anything is trained."""

@@ -1,0 +1,1 @@
+"""Zero-cost proxies in a search, and held against its trainings."""

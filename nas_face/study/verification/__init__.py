@@ -1,0 +1,1 @@
+"""Models on pairs, galleries and templates: what `nas-face verify` does."""
