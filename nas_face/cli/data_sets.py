@@ -35,6 +35,7 @@ def open_listing(
     from nas_face.data.formats.opening import format_of, list_faces, list_pairs
 
     words = {
+        "built in": "built-in faces (ORL)",
         "folder": "folder of identities",
         "records": "record file",
         "tars": "WebDataset tars",

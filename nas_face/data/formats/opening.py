@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
+from nas_face.data.bundled import BUILT_IN, list_orl
 from nas_face.data.decoding import DEFAULT_MAX_BROKEN_SHARE, decode_faces, decode_pairs
 from nas_face.data.faces import FaceImages
 from nas_face.data.formats.cfp import list_cfp, list_cfp_faces
@@ -20,12 +21,14 @@ from nas_face.data.pairs import PairList
 from nas_face.data.pixels import DEFAULT_CACHE_BYTES
 from nas_face.errors import DataError
 
-Format = Literal["folder", "records", "tars", "cfp", "bin", "text"]
+Format = Literal["built in", "folder", "records", "tars", "cfp", "bin", "text"]
 """What a path may be; `text` is a list of pairs of any textual format."""
 
 FACE_FORMATS = (
     "a folder with one folder for each identity, a record file (.rec with .idx), WebDataset tars "
-    "(one .tar, a folder of them, or shards-{000..009}.tar), or CFP's folder"
+    "(one .tar, a folder of them, or shards-{000..009}.tar), CFP's folder, or orl for the "
+    "built-in "
+    "faces"
 )
 """What `list_faces` takes, for messages."""
 
@@ -48,6 +51,8 @@ def format_of(path: Path) -> Format:
     """
     suffix = path.suffix.lower()
     if not path.exists():
+        if path == Path(BUILT_IN):
+            return "built in"
         if is_pattern(path):
             return "tars"
         raise DataError(f"{path}: there is no such file or folder")
@@ -76,6 +81,8 @@ def list_faces(path: Path) -> FaceListing:
         DataError: it is missing, broken, of no known format, or has pairs and no identities.
     """
     match format_of(path):
+        case "built in":
+            return list_orl()
         case "folder":
             return restore_names(list_folder(path))
         case "records":
