@@ -1,4 +1,4 @@
-"""Do the readers of record files, verification sets and pair lists stand hostile files?
+"""Do the readers of records, verification sets, tars and lists stand hostile files?
 
 Each input is a valid file that was damaged (bits flipped, cut, spliced, lengths made huge, bytes
 put in), or one made up of the format's own parts in random order. A reader may accept it, and then
@@ -35,10 +35,13 @@ from rich.console import Console
 from rich.table import Table
 
 from nas_face.data.blobs import MemoryBlobs
+from nas_face.data.formats.attributes import read_attributes
 from nas_face.data.formats.lfw_pairs import list_lfw_pairs
 from nas_face.data.formats.pair_csv import list_pair_csv
 from nas_face.data.formats.pair_paths import list_pair_paths
 from nas_face.data.formats.records import list_records, write_records
+from nas_face.data.formats.tars import list_tars, write_tars
+from nas_face.data.formats.template_lists import list_templates
 from nas_face.data.formats.verification_bin import list_bin
 from nas_face.data.listing import FaceListing, PairListing
 from nas_face.errors import NasFaceError
@@ -210,6 +213,13 @@ def make_readers(folder: Path) -> list[Reader]:
         b"ann/ann_0001.jpg ann/ann_0002.jpg 1\nann/ann_0001.jpg bob/bob_0001.jpg 0\n",
         b"0\tann/ann_0001.jpg\tbob/bob_0001.jpg\n1\tbob/bob_0001.jpg\tbob/bob_0002.jpg\n",
     ]
+    templates = [b"ann/ann_0001.jpg 1 7\nann/ann_0002.jpg 1 8\nbob/bob_0001.jpg 2 9\n"]
+    template_pairs = [b"1 1 1\n1 2 0\n"]
+    people = [
+        b"identity,gender,age\nann,f,20-29\nbob,m,\n",
+        b'image,light\n"ann/ann_0001.jpg",low\n',
+    ]
+    tars = tar_files(folder)
     records, scanned = record_inputs(sets, with_idx=True), record_inputs(sets, with_idx=False)
     return [
         Reader(
@@ -243,6 +253,24 @@ def make_readers(folder: Path) -> list[Reader]:
             make=lambda rng: {"pairs.lst": text(rng, paths, b" ")},
             read=lambda root: list_pair_paths(root / "pairs.lst", root),
         ),
+        Reader(
+            name="tars",
+            make=lambda rng: {"x.tar": damaged(rng, tars)},
+            read=lambda root: read_tar(root / "x.tar"),
+        ),
+        Reader(
+            name="template lists",
+            make=lambda rng: {
+                "tid.txt": text(rng, templates, b" "),
+                "pairs.txt": text(rng, template_pairs, b" "),
+            },
+            read=lambda root: list_templates(root / "tid.txt", root / "pairs.txt", root),
+        ),
+        Reader(
+            name="attributes",
+            make=lambda rng: {"people.csv": text(rng, people, b",")},
+            read=lambda root: read_attributes(root / "people.csv"),
+        ),
     ]
 
 
@@ -252,6 +280,31 @@ def read_faces(path: Path) -> None:
     for row in range(len(listing.names)):
         listing.blobs.read(row)
     assert len(set(listing.names)) == len(listing.names) > 0
+
+
+def read_tar(path: Path) -> None:
+    """List a tar and read every image."""
+    listing = list_tars(path)
+    for row in range(len(listing.names)):
+        listing.blobs.read(row)
+    assert len(set(listing.names)) == len(listing.names) > 0
+
+
+def tar_files(folder: Path) -> list[bytes]:
+    """Tars of a few short images, ours and one with long names and other members."""
+    found = []
+    for names in (("ann/1.jpg", "ann/2.jpg", "bob/1.png"), (f"{'n' * 120}/1.jpg", "é/2.jpg")):
+        listing = FaceListing(
+            root=folder,
+            blobs=MemoryBlobs([b"JPEG" * (at + 1) for at in range(len(names))]),
+            names=names,
+            identities=tuple(name.partition("/")[0] for name in names),
+        )
+        path = folder / "valid.tar"
+        write_tars(listing, path)
+        found.append(path.read_bytes())
+        path.unlink()
+    return found
 
 
 def read_pairs(path: Path) -> None:

@@ -75,6 +75,7 @@ def compress(
     images: Annotated[
         Path | None, typer.Option(help="Root of the images that the pair list names.")
     ] = None,
+    protocol: Annotated[str | None, typer.Option(help="FF or FP, of CFP.")] = None,
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Judge by people of the training set, too.")
     ] = False,
@@ -102,7 +103,16 @@ def compress(
         "data.group_far": group_far,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
-    job = compress_job(model, trial, study, overrides, pairs, images, allow_overlap=allow_overlap)
+    job = compress_job(
+        model,
+        trial,
+        study,
+        overrides,
+        pairs,
+        images,
+        protocol=protocol,
+        allow_overlap=allow_overlap,
+    )
     folder = out or job.folder / steps.name
     terminal = console()
     terminal.print(

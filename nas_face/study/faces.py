@@ -153,31 +153,32 @@ def read_exclusions(path: Path) -> tuple[str, ...]:
     return tuple(each[0] for each in words if each)
 
 
-def pairs_of(name: str, images: Path | None, *, height: int, width: int) -> PairList:
+def pairs_of(
+    name: str, images: Path | None, *, height: int, width: int, protocol: str | None = None
+) -> PairList:
     """The pairs that a user names: ``orl`` for all built-in faces, a run folder for its test
-    pairs, or a pair list.
+    pairs, or pairs in any format.
 
     Args:
         name: one of these.
         images: root of the images that a pair list names.
         height: of the crops.
         width: of the crops.
+        protocol: of CFP: FF or FP.
 
     Raises:
-        DataError: faces are missing, broken or too few.
+        DataError: faces are missing, broken or too few, or of no known format.
         ConfigError: a run folder is broken.
     """
-    if name == BUILT_IN_DATA:
+    path = Path(name)
+    if protocol is None and name == BUILT_IN_DATA:
         faces = load_orl(height, width)
         return all_pairs(faces, max_impostors_per_genuine=1, seed=0)
-    path = Path(name)
-    if path.is_dir():
-        if not (path / STUDY_FILE).is_file():
-            raise DataError(f"{path}: a folder without {STUDY_FILE}; give a pair list or a run")
+    if protocol is None and (path / STUDY_FILE).is_file():
         config = load_run_study(path)
         found = load_faces(config.data, height=height, width=width, seed=config.seed)
         return found.test_pairs
-    return load_pairs(path, images, height=height, width=width)
+    return load_pairs(path, images, height=height, width=width, protocol=protocol)
 
 
 def sample_images(images: FaceImages, n: int, *, seed: int) -> NDArray[np.uint8]:

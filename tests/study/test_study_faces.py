@@ -64,9 +64,7 @@ def test_pairs_by_name():
 
 
 def test_pairs_that_are_not_there(tmp_path):
-    with pytest.raises(
-        DataError, match=r"a folder without study\.json; give a pair list or a run"
-    ):
+    with pytest.raises(DataError, match=r"this has identities, not pairs"):
         pairs_of(str(tmp_path), None, height=32, width=32)
     with pytest.raises(DataError, match=r"nope\.txt: there is no such file"):
         pairs_of(str(tmp_path / "nope.txt"), None, height=32, width=32)

@@ -52,6 +52,7 @@ def compress_job(
     pairs: str | None,
     images: Path | None,
     *,
+    protocol: str | None = None,
     allow_overlap: bool = False,
 ) -> CompressJob:
     """Find model, faces and pairs.
@@ -67,6 +68,7 @@ def compress_job(
             are left out where they do not.
         pairs: pair list, or none for the study's test pairs.
         images: root of the images of the pair list.
+        protocol: of CFP: FF or FP.
         allow_overlap: whether people that the model was or will be trained on may judge it.
 
     Raises:
@@ -96,7 +98,7 @@ def compress_job(
     verification = (
         found.test_pairs
         if pairs is None
-        else pairs_of(pairs, images, height=model.height, width=model.width)
+        else pairs_of(pairs, images, height=model.height, width=model.width, protocol=protocol)
     )
     where = "test pairs of the study" if pairs is None else pairs
     if not allow_overlap:

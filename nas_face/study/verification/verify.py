@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from nas_face.data import FaceImages, PairList
 from nas_face.data.formats.attributes import AttributeTable
-from nas_face.data.formats.opening import load_faces, load_pairs
+from nas_face.data.formats.opening import load_faces
 from nas_face.data.formats.template_lists import list_template_folder
 from nas_face.deploy import Convention
 from nas_face.deploy.onnx_embedder import precision_of, prepares_pixels
 from nas_face.errors import ConfigError
 from nas_face.nn.model import WEIGHTS_FILE
-from nas_face.study.config import BUILT_IN_DATA
 from nas_face.study.evaluate import Embedder
 from nas_face.study.faces import pairs_of
 from nas_face.study.layout import MODEL_FILE, STUDY_FILE
@@ -92,10 +91,7 @@ class PairSource:
             DataError: they are missing, broken or of no known format.
             ConfigError: a run folder is broken.
         """
-        path = Path(self.name)
-        if self.protocol is None and (self.name == BUILT_IN_DATA or (path / STUDY_FILE).is_file()):
-            return pairs_of(self.name, self.root, height=height, width=width)
-        return load_pairs(path, self.root, height=height, width=width, protocol=self.protocol)
+        return pairs_of(self.name, self.root, height=height, width=width, protocol=self.protocol)
 
 
 @final
