@@ -169,7 +169,7 @@ MISUSE = {
     "--pairs orl --group-far 2": "--group-far must be above 0 and at most 1",
     "--pairs orl --allow-overlap --embeddings e.txt": "whose name ends in .npy",
     "--pairs orl --groups nope.csv": "nope.csv: there is no such",
-    "--pairs orl --protocol FF": "orl: there is no such file or folder",
+    "--pairs orl --protocol FF": "orl: only CFP's folder has protocols to choose from",
     "--gallery nope": "nope: there is no such file or folder",
     "--templates nope": "nope: one file must be named",
 }
