@@ -66,3 +66,14 @@ def test_unknown_attributes_and_foreign_files_are_refused(tmp_path):
         table.groups("sex", names=["bob/1"], identities=["bob"])
     with pytest.raises(DataError, match="no such"):
         read_attributes(tmp_path / "none.csv")
+
+
+def test_a_line_break_in_a_cell_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text('identity,age\n"ann\nlee",20\n')
+    with pytest.raises(DataError) as caught:
+        read_attributes(path)
+    assert len(str(caught.value).splitlines()) == 1
+    path.write_text('identity,"a\nge"\nann,20\n')
+    with pytest.raises(DataError, match="a name must be of one line"):
+        read_attributes(path)

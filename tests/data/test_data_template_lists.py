@@ -166,3 +166,10 @@ def test_real_crops_are_found(faces_data: Path, tmp_path: Path) -> None:
     pairs.write_text("0 0 1\n0 1 0\n1 2 0\n")
     found = list_templates(images, pairs, root)
     assert all(found.blobs.read(row).startswith(b"\xff\xd8") for row in range(len(rows)))
+
+
+def test_a_line_break_in_a_name_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tid.txt").write_bytes("a\x851.jpg 1 7\nb.jpg 2 8\n".encode())
+    (tmp_path / "pairs.txt").write_text("1 1 1\n1 2 0\n")
+    with pytest.raises(DataError, match=r"tid\.txt:1: a name must be of one line, got 'a\\x851"):
+        list_templates(tmp_path / "tid.txt", tmp_path / "pairs.txt", tmp_path)

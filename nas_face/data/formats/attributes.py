@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from nas_face.data.formats.pair_lines import read_text
+from nas_face.data.formats.pair_lines import read_text, refuse_line_breaks
 from nas_face.errors import DataError, near_names
 
 _KEYS = ("identity", "image")
@@ -123,6 +123,7 @@ def read_attributes(path: Path) -> AttributeTable:
             cells = [cell.strip() for cell in row]
             if not any(cells):
                 continue
+            refuse_line_breaks(path, reader.line_num, *filter(None, cells))
             _add(values, cells, len(attributes), key, f"{path}:{reader.line_num}")
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: not valid CSV: {error}") from error
@@ -133,6 +134,7 @@ def read_attributes(path: Path) -> AttributeTable:
 
 def _header(path: Path, cells: list[str]) -> list[str]:
     header = [cell.strip() for cell in cells]
+    refuse_line_breaks(path, 1, *filter(None, header))
     if len(header) < 2 or header[0].lower() not in _KEYS or not all(header):
         raise DataError(
             f"{path}:1: the first line must be 'identity,ATTRIBUTE,...' or 'image,ATTRIBUTE,...', "

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nas_face.data.blobs import Blobs, FileBlobs
 from nas_face.data.formats.number_lines import line_of_row, read_whole_numbers
-from nas_face.data.formats.pair_lines import is_file
+from nas_face.data.formats.pair_lines import is_file, refuse_line_breaks
 from nas_face.errors import DataError
 
 _N_POINTS = 5
@@ -155,6 +155,7 @@ def _read_images(path: Path) -> tuple[tuple[str, ...], _Index, _Index]:
     names: list[str] = []
     ids: list[tuple[int, int]] = []
     for number, (name, template, medium) in _lines(path, 3, "image template medium"):
+        refuse_line_breaks(path, number, name)
         try:
             ids.append((int(template), int(medium)))
         except ValueError as error:
