@@ -32,7 +32,9 @@ from torch.utils.data import DataLoader, Dataset
 from nas_face.arch.cost import Shape
 from nas_face.arch.zoo.mobilefacenet import mobilefacenet
 from nas_face.data import FaceImages, load_folder, load_orl
-from nas_face.data.pipeline import network_batches
+from nas_face.data.augment import AugmentSettings
+from nas_face.data.pipeline import training_batches
+from nas_face.data.sampling import BatchPlan
 from nas_face.nn import FaceModel, Preprocessing
 from nas_face.train import EpochReport, TrainSettings, train
 
@@ -139,17 +141,17 @@ class UsualFaces(Dataset[tuple[Tensor, int]]):
 
 def ours(images: FaceImages, batch_size: int, epoch: int) -> Iterator[tuple[Tensor, Any]]:
     """What `nas_face.train` does."""
-    batches = network_batches(
+    batches = training_batches(
         images,
         PREPROCESSING.write,
         channels=3,
-        batch_size=batch_size,
-        seed=0,
+        plan=BatchPlan(labels=images.labels, batch_size=batch_size, seed=0),
+        augment=AugmentSettings(),
         epoch=epoch,
-        flip=True,
     )
-    for values, _, labels in batches:
-        yield torch.from_numpy(values).permute(0, 3, 1, 2), torch.from_numpy(labels)
+    for batch in batches:
+        x = torch.from_numpy(batch.values).permute(0, 3, 1, 2)
+        yield x, torch.from_numpy(batch.labels)
 
 
 def images_per_second(batches: Iterator[tuple[Tensor, Any]], size: int) -> float:

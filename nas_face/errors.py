@@ -9,13 +9,14 @@
     |-- DataError            faces are missing, broken or too few
     |-- MetricError          a metric is asked of scores that cannot support it
     |-- SearchFailed         trial after trial failed
-    |-- TrainingDiverged     a loss or an embedding stopped being finite
+    |-- TrainingDiverged     numbers are not finite any more, or the learning rate is far too high
+    |-- RanksLost            a process of a training in several ended or hung
     |-- CompressionError     a pruning, distillation or quantisation step cannot be carried out
     `-- DeployError          an exported file does not run, or does not agree with its source
 
 Each message says where, the rule, what was found, and what to do. The command line prints it as
 one line and exits with code 2 (misuse) or 1 (the work itself failed: `SearchFailed`,
-`TrainingDiverged` and `DeployError`).
+`TrainingDiverged`, `RanksLost` and `DeployError`).
 """
 
 import difflib
@@ -60,6 +61,10 @@ class SearchFailed(NasFaceError):
 
 class TrainingDiverged(NasFaceError):
     """A loss or an embedding stopped being finite."""
+
+
+class RanksLost(NasFaceError):
+    """A process of a training in several ended or hung."""
 
 
 class CompressionError(NasFaceError):

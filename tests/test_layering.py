@@ -6,7 +6,8 @@
    _________________|____________________
   |                                      |
 search      train  verify  proxies  compress  deploy  foreign  align
-  |                                      |
+  |           |                          |
+  |         losses                       |
 space                              nn          data
   |________________________     _________|
                            arch
@@ -34,10 +35,11 @@ MAY_IMPORT = {
     "space": {"arch", "errors"},
     "search": {"space", "arch", "errors"},
     "nn": {"arch", "errors"},
+    "losses": {"nn", "arch", "errors"},
     "data": {"errors"},
-    "train": {"nn", "data", "arch", "errors"},
+    "train": {"losses", "nn", "data", "arch", "errors"},
     "verify": {"data", "errors"},
-    "proxies": {"nn", "data", "arch", "errors"},
+    "proxies": {"losses", "nn", "data", "arch", "errors"},
     "compress": {"nn", "data", "arch", "errors"},
     "deploy": {"nn", "data", "arch", "errors"},
     "foreign": {"nn", "data", "arch", "errors"},
@@ -45,9 +47,10 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["study"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
+MAY_IMPORT["__main__"] = {"cli"}
 
 FENCED = {
-    "torch": {"nn", "train", "proxies", "compress", "deploy", "foreign", "study"},
+    "torch": {"nn", "losses", "train", "proxies", "compress", "deploy", "foreign", "study"},
     "optuna": {"search", "study"},
     "nni": {"search"},
     "onnx": {"deploy", "foreign"},
@@ -63,7 +66,7 @@ FENCED = {
     "pandas": {"study"},
     "matplotlib": {"study"},
     "plotly": {"study"},
-    "safetensors": {"nn", "foreign"},
+    "safetensors": {"nn", "foreign", "train"},
 }
 
 

@@ -9,9 +9,15 @@ import typer
 import yaml
 
 from nas_face.cli.main import app, main
+from nas_face.data import sampling
+from nas_face.data.augment import AugmentSettings
+from nas_face.losses.distillation import settings as distillation
+from nas_face.losses.margins import settings as margins
 from nas_face.search import OBJECTIVES
 from nas_face.space import load_space
-from nas_face.study.config import StudyConfig
+from nas_face.study.config import DataSettings, StudyConfig
+from nas_face.train.settings import TrainSettings
+from nas_face.train.teachers.settings import TeacherSettings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,6 +78,24 @@ def test_the_two_set_up_commands_are_one_line_each():
 def test_every_key_of_a_study_and_every_objective_is_in_the_readme():
     names = [*StudyConfig.__slots__, *OBJECTIVES]
     assert [name for name in names if f"`{name}`" not in README] == []
+
+
+def test_every_key_of_a_recipe_and_of_its_data_is_in_the_readme():
+    parts = (TrainSettings, DataSettings, AugmentSettings, TeacherSettings)
+    names = [name for part in parts for name in part.__slots__]
+    assert [name for name in names if not re.search(rf"[`{{ ]{name}[`:,}}]", README)] == []
+
+
+def test_every_loss_method_and_sampling_is_in_the_readme():
+    modules = (margins, distillation, sampling)
+    kinds = [
+        each().kind
+        for module in modules
+        for each in vars(module).values()
+        if isinstance(each, type) and "kind" in getattr(each, "__slots__", ())
+    ]
+    assert len(kinds) >= 17
+    assert [kind for kind in kinds if f"`{kind}`" not in README] == []
 
 
 def test_the_file_tree_names_what_is_there():

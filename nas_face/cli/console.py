@@ -4,17 +4,46 @@ import contextlib
 import json
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C."""
+
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FACES", help="Faces of any format, in place of the study's; may be repeated."
+    ),
+]
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+@final
+class Interrupted(SystemExit):
+    """Ctrl-C, in a command that knows how to go on.
+
+    Args:
+        line: that says so; None for a process that shall keep quiet.
+    """
+
+    def __init__(self, line: str | None) -> None:
+        super().__init__(INTERRUPTED)
+        self.line = line
+
+
+def named_sources(data: list[str] | None) -> str | list[str] | None:
+    """What `--data` says, as the key `data.source` takes it."""
+    return data[0] if data is not None and len(data) == 1 else data or None
 
 
 def program() -> str:
@@ -29,11 +58,13 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def console() -> "Console":
-    """For talk: standard error."""
+def console(*, quiet: bool = False) -> "Console":
+    """For talk: standard error; or for silence."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return Console(
+        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=quiet
+    )
 
 
 def results() -> "Console":

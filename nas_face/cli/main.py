@@ -3,17 +3,22 @@
 import errno
 import io
 import logging
-import signal
 import sys
 from typing import Annotated
 
 import typer
 
 from nas_face import __version__
-from nas_face.cli import data, models, networks, nni, proxies, runs, spaces, verify
-from nas_face.errors import DeployError, NasFaceError, SearchFailed, TrainingDiverged
+from nas_face.cli import data, models, networks, nni, proxies, runs, spaces, train, verify
+from nas_face.cli.console import INTERRUPTED, Interrupted
+from nas_face.errors import (
+    DeployError,
+    NasFaceError,
+    RanksLost,
+    SearchFailed,
+    TrainingDiverged,
+)
 
-INTERRUPTED = 128 + signal.SIGINT
 WRONG_PATH = (
     errno.EACCES,
     errno.EEXIST,
@@ -25,7 +30,7 @@ WRONG_PATH = (
     errno.EROFS,
 )
 
-WORK_FAILED = (SearchFailed, TrainingDiverged, DeployError)
+WORK_FAILED = (SearchFailed, TrainingDiverged, RanksLost, DeployError)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,7 +44,7 @@ for command in (
     runs.pareto,
     runs.dashboard,
     proxies.proxies,
-    models.train,
+    train.train,
     verify.verify,
     models.compress,
     models.import_weights,
@@ -64,6 +69,10 @@ def main() -> None:
     except NasFaceError as failure:
         print(f"nas-face: {failure}", file=sys.stderr)
         sys.exit(1 if isinstance(failure, WORK_FAILED) else 2)
+    except Interrupted as end:
+        if end.line is not None:
+            print(f"nas-face: {end.line}", file=sys.stderr)
+        raise
     except SystemExit as end:
         if end.code == INTERRUPTED:  # Typer's answer to Ctrl-C
             print("nas-face: interrupted; run the same command to go on", file=sys.stderr)

@@ -1,57 +1,11 @@
-"""Commands about trained models: `train`, `compress` and `import-weights`."""
+"""Commands about trained models: `compress` and `import-weights`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nas_face.cli.console import console, epoch_bar, results
-
-
-def train(
-    network: Annotated[
-        str, typer.Argument(metavar="RUN|NETWORK", help="Run folder, zoo name or spec.json.")
-    ],
-    trial: Annotated[int | None, typer.Option(help="Trial of the run.")] = None,
-    study: Annotated[
-        str, typer.Option(help="Study file with faces and recipe, for a network of no run.")
-    ] = "studies/quickstart.yaml",
-    epochs: Annotated[int | None, typer.Option(help="In place of the study's.")] = None,
-    input_size: Annotated[
-        str | None, typer.Option(help="N or HEIGHTxWIDTH, in place of the study's.")
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="Folder of identity folders.")] = None,
-    exclude: Annotated[
-        str | None, typer.Option(help="Text file of identities to leave out.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="In place of the study's.")] = None,
-    threads: Annotated[int | None, typer.Option(help="In place of the study's.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Model folder to write.")] = None,
-) -> None:
-    """Train one network in full: a trial of a run, or a published network by name."""
-    from nas_face.study.networks import image_size
-    from nas_face.study.tables import verification_table
-    from nas_face.study.training import train_network, training_job
-
-    overrides = {
-        "full_training.epochs": epochs,
-        "input_size": None if input_size is None else list(image_size(input_size)),
-        "data.source": data,
-        "data.exclude": exclude,
-        "seed": seed,
-        "threads": threads,
-    }
-    given = {key: value for key, value in overrides.items() if value is not None}
-    job = training_job(network, trial, study, given, out)
-    terminal = console()
-    terminal.print(
-        f"training {job.name} ({job.spec.cost().madds:,} MAdds, input {job.spec.input}) "
-        f"on {len(job.faces.split.train)} images"
-    )
-    with epoch_bar(terminal, job.config.full_training.epochs) as on_epoch:
-        result = train_network(job, on_epoch)
-    results().print(verification_table(result))
-    terminal.print(f"written: {job.out} (verified on identities it was not trained on)")
+from nas_face.cli.console import DataOption, console, epoch_bar, named_sources, results
 
 
 def compress(
@@ -65,7 +19,7 @@ def compress(
     study: Annotated[
         str, typer.Option(help="Study file or run with the faces, for a model of no run.")
     ] = "studies/quickstart.yaml",
-    data: Annotated[str | None, typer.Option(help="Folder of identity folders.")] = None,
+    data: DataOption = None,
     exclude: Annotated[
         str | None, typer.Option(help="Text file of identities to leave out.")
     ] = None,
@@ -97,7 +51,7 @@ def compress(
 
     steps = load_recipe(recipe)
     given = {
-        "data.source": data,
+        "data.source": named_sources(data),
         "data.exclude": exclude,
         "data.attributes": None if groups is None else str(groups),
         "data.group_far": group_far,

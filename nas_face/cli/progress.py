@@ -1,9 +1,12 @@
-"""What a search shows while it runs."""
+"""What a search and a training show while they run."""
 
 import contextlib
+import math
 import os
 import signal
+from collections import deque
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, final
 
 from rich.console import Console
@@ -18,7 +21,9 @@ from rich.progress import (
 
 if TYPE_CHECKING:
     from nas_face.study.run import Run
-    from nas_face.train import EpochReport
+    from nas_face.train import EpochReport, StepReport
+
+_N_RECENT = 50  # steps that pace and time left are taken from
 
 
 @final
@@ -69,6 +74,71 @@ class SearchDisplay:
 
     def _count(self) -> None:
         self._progress.update(self._trials, completed=self._run.n_ended())
+
+
+@final
+class TrainingDisplay:
+    """A bar over the steps of a training on a terminal; a line an epoch anywhere else.
+
+    Args:
+        progress: where to draw.
+        terminal: where to print.
+    """
+
+    def __init__(self, progress: Progress, terminal: Console) -> None:
+        self._progress = progress
+        self._terminal = terminal
+        self._task = progress.add_task("", total=None, note="")
+        self._recent: deque[StepReport] = deque(maxlen=_N_RECENT)
+
+    def step(self, report: "StepReport") -> None:
+        """A step is done."""
+        self._recent.append(report)
+        note = f"loss {report.loss:.3f}, {self._pace()}, {self._left()} left"
+        self._progress.update(
+            self._task,
+            description=f"epoch {report.epoch}/{report.n_epochs} step",
+            total=report.n_steps,
+            completed=report.step,
+            note=note,
+        )
+
+    def epoch(self, report: "EpochReport") -> None:
+        """An epoch is done."""
+        if self._terminal.is_terminal:
+            return
+        parts = [f"loss {report.loss:.3f}"]
+        if self._recent:  # not so where the epoch's steps were all done before an interruption
+            parts += [self._pace(), f"{self._left()} left"]
+        self._terminal.print(f"epoch {report.epoch}/{report.n_epochs}: {', '.join(parts)}")
+
+    def note(self, line: str) -> None:
+        """Something that people should read."""
+        self._terminal.print(line)
+
+    def _pace(self) -> str:
+        seconds = sum(each.seconds for each in self._recent) or math.inf
+        images = sum(each.images for each in self._recent)
+        wait_s = sum(each.wait_s for each in self._recent)
+        return f"{images / seconds:.0f} images/s, {wait_s / seconds:.0%} waiting for data"
+
+    def _left(self) -> timedelta:
+        last = self._recent[-1]
+        mean_s = sum(each.seconds for each in self._recent) / len(self._recent)
+        return timedelta(seconds=round(mean_s * (last.n_steps - last.step)))
+
+
+@contextlib.contextmanager
+def training_display(terminal: Console) -> Iterator[TrainingDisplay]:
+    """A display for the time of a training."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
+        yield TrainingDisplay(progress, terminal)
 
 
 @contextlib.contextmanager

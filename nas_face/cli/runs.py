@@ -23,7 +23,15 @@ from nas_face.cli.budget import (
     MinSize,
     limits,
 )
-from nas_face.cli.console import JsonFlag, console, print_json, program, results
+from nas_face.cli.console import (
+    DataOption,
+    JsonFlag,
+    console,
+    named_sources,
+    print_json,
+    program,
+    results,
+)
 from nas_face.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,9 +66,7 @@ def search(
         list[str] | None,
         typer.Option(help="Network, spec file or run to propose first; may be repeated."),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Folder with one folder for each identity.")
-    ] = None,
+    data: DataOption = None,
     exclude: Annotated[
         str | None, typer.Option(help="Text file of identities to leave out.")
     ] = None,
@@ -101,7 +107,7 @@ def search(
         "trials": trials,
         "seed": seed,
         "start_with": start_with or None,
-        "data.source": data,
+        "data.source": named_sources(data),
         "data.exclude": exclude,
         "target": target,
         "allow_slow": allow_slow or None,

@@ -109,9 +109,10 @@ def verify(
     one_model = {"--card": card, "--embeddings": embeddings} if len(models) > 1 else {}
     _need(one_model, "one MODEL at a time")
 
+    from nas_face.study.opening import open_models
     from nas_face.study.report.verification_plots import plot_verification, require_plot
     from nas_face.study.verification.job import VerificationJob, run_job
-    from nas_face.study.verification.verify import PairSource, open_models
+    from nas_face.study.verification.verify import PairSource
 
     for each in plot or ():
         require_plot(each)

@@ -10,7 +10,6 @@ from nas_face.data.formats.pair_csv import load_pair_csv
 from nas_face.data.images import decode_image
 from nas_face.data.listing import FaceListing, PairListing
 from nas_face.data.pairs import PairList, all_pairs
-from nas_face.data.pipeline import epoch_batches
 from nas_face.data.pixels import DEFAULT_CACHE_BYTES
 from nas_face.data.split import IdentitySplit, split_identities
 
@@ -27,7 +26,6 @@ __all__ = [
     "all_pairs",
     "convert",
     "decode_image",
-    "epoch_batches",
     "list_faces",
     "list_pairs",
     "load_faces",

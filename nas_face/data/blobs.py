@@ -1,10 +1,12 @@
 """Encoded images, wherever they lie: files, stretches of one file, memory."""
 
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Protocol, final
+from typing import Protocol, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -152,3 +154,36 @@ class ChosenBlobs:
 
     def where(self, row: int) -> str:
         return self.blobs.where(int(self.rows[row]))
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class ChainedBlobs:
+    """The images of several, one after the other.
+
+    Args:
+        parts: the several.
+        ends: row behind the last image of each part, ascending.
+    """
+
+    parts: tuple[Blobs, ...]
+    ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, parts: Sequence[Blobs]) -> Self:
+        return cls(tuple(parts), tuple(accumulate(map(len, parts))))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def read(self, row: int) -> bytes:
+        part, inner = self._place(row)
+        return part.read(inner)
+
+    def where(self, row: int) -> str:
+        part, inner = self._place(row)
+        return part.where(inner)
+
+    def _place(self, row: int) -> tuple[Blobs, int]:
+        at = bisect_right(self.ends, row)
+        return self.parts[at], row - (self.ends[at - 1] if at else 0)

@@ -19,6 +19,8 @@ from nas_face.errors import DataError
 # starts a program (EPS).
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian, and BigTIFF
+
 # Images above this many pixels are decoded one at a time, so that memory stays bounded by one of
 # them, however many threads there are.
 _LARGE = 16 * 1024**2
@@ -140,6 +142,12 @@ def opened_image(data: bytes) -> Iterator[Image.Image]:
         with _quiet_pillow(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             yield image
     except UnidentifiedImageError as error:
+        if data.startswith(_TIFF_HEADS):
+            raise DataError(
+                "a TIFF that is broken or of a kind that is not read here, such as of "
+                "floating-point "
+                "pixels; save the image with 8 bits a channel"
+            ) from error
         what = "HTML or XML text, " if data[:64].lstrip().startswith(b"<") else ""
         raise DataError(
             f"{what}not an image in a format that is read here (BMP, GIF, JPEG, PNG, PGM, PPM, "

@@ -9,8 +9,8 @@ import onnx
 import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
+from nas_face.deploy.onnx_content import content_to_open
 from nas_face.deploy.onnx_convention import Convention, ImageInput
 from nas_face.deploy.onnx_graph import INPUT, OUTPUT
 from nas_face.deploy.runtime import FAILURES, listing, one_line, open_session
@@ -79,7 +79,7 @@ class OnnxEmbedder:
             given = _OWN_INPUT
         self.path = path
         self.threads = threads
-        self._session = open_session(path, 1, _without_listed_weights(path))
+        self._session = open_session(path, 1, content_to_open(path))
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             raise ConfigError(
@@ -200,30 +200,6 @@ class OnnxEmbedder:
             return 1
         near = np.allclose(together, alone, rtol=1e-2, atol=1e-2 * float(np.abs(alone).max()))
         return None if near else 1
-
-
-def _without_listed_weights(path: Path) -> bytes | None:
-    """The file with its weights inside it, and off the list of inputs; None as it is.
-
-    ONNX Runtime asks for a value of every input of the old format, weights included.
-    """
-    try:
-        model = onnx.load(path, load_external_data=False)
-        external = any(uses_external_data(each) for each in model.graph.initializer)
-        weights = {each.name for each in model.graph.initializer}
-        read = {name for node in model.graph.node for name in node.input}
-        listed = [
-            each for each in model.graph.input if each.name in weights or each.name not in read
-        ]
-        if not external and not listed:
-            return None
-        if external:
-            load_external_data_for_model(model, str(path.parent))
-        for each in listed:
-            model.graph.input.remove(each)
-        return bytes(model.SerializeToString())
-    except (OSError, DecodeError, ValueError, onnx.checker.ValidationError):
-        return None  # ONNX Runtime says what is wrong with it
 
 
 def _length(y: object, n_images: int) -> int | None:

@@ -127,18 +127,29 @@ def open_session(
     """
     if not path.is_file():
         raise DeployError(f"{path}: there is no such file; export a model to it first")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _FATAL
     try:
         return onnxruntime.InferenceSession(
-            content or path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            content or path.read_bytes(),
+            quiet_options(threads),
+            providers=["CPUExecutionProvider"],
         )
     except (OSError, *FAILURES) as failure:
         raise DeployError(
             f"{path}: not an ONNX file that can run here ({one_line(failure)})"
         ) from failure
+
+
+def quiet_options(threads: int) -> onnxruntime.SessionOptions:
+    """Of a session whose calls may use so many threads, and that writes nothing to the terminal.
+
+    Args:
+        threads: at least 1.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    return options
 
 
 def _signature(session: onnxruntime.InferenceSession, path: Path) -> tuple[int, int, int]:

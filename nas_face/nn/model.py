@@ -1,6 +1,7 @@
 """FaceModel: a layer tree with weights, and the folder that holds it (`model.json`,
 safetensors)."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from nas_face.arch.codec import from_data, to_data
+from nas_face.arch.codec import canonical_json, from_data, to_data
 from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Cost, Shape
 from nas_face.arch.spec import ArchSpec
@@ -178,6 +179,14 @@ class FaceModel:
     def width(self) -> int:
         """Of the crops, in pixels."""
         return self.description.input.width
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the description and the weights; equal models have equal ones."""
+        found = hashlib.sha256(canonical_json(self.description).encode())
+        for name, value in self.module.state_dict().items():
+            found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     @staticmethod
     def fresh(spec: ArchSpec, *, seed: int) -> "FaceModel":

@@ -13,12 +13,11 @@ from nas_face.proxies.scores import (
     proxy_scores,
     proxy_values,
 )
-from nas_face.proxies.subject import MIN_IMAGES, MarginLoss, Subject
+from nas_face.proxies.subject import MIN_IMAGES, Subject
 
 __all__ = [
     "MIN_IMAGES",
     "PROXIES",
-    "MarginLoss",
     "Proxy",
     "ProxyScores",
     "Subject",

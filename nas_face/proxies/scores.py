@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from nas_face.arch.spec import ArchSpec
 from nas_face.errors import ConfigError, near_names
+from nas_face.losses.margins.settings import MarginSettings
 from nas_face.proxies.az_nas import FIGURES as AZ_NAS_FIGURES
 from nas_face.proxies.az_nas import az_nas
 from nas_face.proxies.naswot import naswot
 from nas_face.proxies.ranking import log_rank_sum
 from nas_face.proxies.size import madds, params
-from nas_face.proxies.subject import MarginLoss, Subject
+from nas_face.proxies.subject import Subject
 from nas_face.proxies.synflow import synflow
 from nas_face.proxies.zico import zico
 
@@ -82,7 +83,7 @@ def measure_proxies(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     *,
-    loss: MarginLoss,
+    loss: MarginSettings,
     seed: int,
     names: Sequence[str],
 ) -> ProxyScores:
@@ -122,7 +123,7 @@ def proxy_scores(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     *,
-    loss: MarginLoss,
+    loss: MarginSettings,
     seed: int,
     names: Sequence[str] = tuple(PROXIES),
 ) -> dict[str, float]:
@@ -130,10 +131,11 @@ def proxy_scores(
 
     Example:
         >>> from nas_face.arch.zoo import network
+        >>> from nas_face.losses.margins.settings import CosFace
         >>> spec = network("mobilefacenet_128").spec
         >>> images = np.random.default_rng(0).integers(0, 256, (4, 112, 112, 3), np.uint8)
         >>> labels = np.array([0, 0, 1, 1])
-        >>> proxy_scores(spec, images, labels, loss=MarginLoss(), seed=0, names=["madds"])
+        >>> proxy_scores(spec, images, labels, loss=CosFace(), seed=0, names=["madds"])
         {'madds': 220965376.0}
     """
     return measure_proxies(spec, images, labels, loss=loss, seed=seed, names=names).figures

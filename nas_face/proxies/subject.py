@@ -13,30 +13,15 @@ from torch import Tensor, nn
 
 from nas_face.arch.spec import ArchSpec
 from nas_face.errors import DataError
+from nas_face.losses.classifier import MarginClassifier
+from nas_face.losses.margins.settings import MarginSettings
 from nas_face.nn import FaceModel
-from nas_face.nn.margins import MarginClassifier, MarginName
 from nas_face.nn.modules import ChannelConvModule, TranslationVariantConvModule
 
 MIN_IMAGES = 4
 """Two batches of two: batch normalisation needs two images, ZiCo two batches."""
 
 _WEIGHTED = (nn.Conv2d, nn.Linear, TranslationVariantConvModule, ChannelConvModule)
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MarginLoss:
-    """The loss that the networks will be trained with.
-
-    Attributes:
-        kind: which margin.
-        margin: m; radians for ``arcface``.
-        scale: s, by which cosines are multiplied.
-    """
-
-    kind: MarginName = "cosface"
-    margin: float = 0.35
-    scale: float = 32.0
 
 
 @final
@@ -50,14 +35,14 @@ class Subject:
         spec: its architecture.
         images: `(N, H, W, 3)` uint8 RGB, of the spec's height and width.
         identities: `(N,)` int64, who each image shows, from 0, none left out.
-        loss: margin loss.
+        loss: margin loss that the networks will be trained with.
         seed: of the weights, of the class centres and of random vectors.
     """
 
     spec: ArchSpec
     images: NDArray[np.uint8]
     identities: NDArray[np.int64]
-    loss: MarginLoss
+    loss: MarginSettings
     seed: int
 
     @staticmethod
@@ -66,7 +51,7 @@ class Subject:
         images: NDArray[np.uint8],
         labels: NDArray[np.int64],
         *,
-        loss: MarginLoss,
+        loss: MarginSettings,
         seed: int,
     ) -> "Subject":
         """A subject of images with any labels.
@@ -103,9 +88,7 @@ class Subject:
             return MarginClassifier(
                 self.spec.embedding_size,
                 int(self.identities.max()) + 1,
-                kind=self.loss.kind,
-                margin=self.loss.margin,
-                scale=self.loss.scale,
+                self.loss,
             )
 
     @functools.cached_property

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, final
 
 from nas_face.arch.codec import from_data, to_data
 from nas_face.arch.zoo import NETWORKS
+from nas_face.data.joining import SameNames
 from nas_face.errors import ConfigError, SpaceError
 from nas_face.search import Budget, Rungs, objective
 from nas_face.search.budget import parse_wall
@@ -16,9 +17,11 @@ from nas_face.search.samplers import DEFAULT_SAMPLER, require_sampler
 from nas_face.shipped import find_file
 from nas_face.space import read_yaml
 from nas_face.study.layout import SPACE_FILE, STUDY_FILE, TARGET_FILE
+from nas_face.study.overrides import override
 from nas_face.study.proxies.settings import ProxySettings
 from nas_face.study.targets import find_target_file
 from nas_face.train.settings import TrainSettings
+from nas_face.train.teachers.settings import SFACE
 
 BUILT_IN_DATA = "orl"
 
@@ -30,7 +33,10 @@ class DataSettings:
 
     Attributes:
         source: ``orl`` for the built-in faces, or faces in any format that
-            `nas_face.data.load_faces` reads, such as a folder with one folder for each identity.
+            `nas_face.data.load_faces` reads, such as a folder with one folder for each identity;
+            or several of these, which become one set.
+        same_names: what a name in two sources means: ``refuse`` it, ``join`` the images as those
+            of one person, or keep two people ``apart``; see `nas_face.data.joining`.
         search_fraction: share of the identities that the search judges candidates on.
         test_fraction: share of the identities that only reports are made on.
         exclude: text file of identities to leave out: the first word of each line, ``#`` for
@@ -43,7 +49,8 @@ class DataSettings:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    source: str = BUILT_IN_DATA
+    source: str | tuple[str, ...] = BUILT_IN_DATA
+    same_names: SameNames = "refuse"
     search_fraction: float = 0.25
     test_fraction: float = 0.25
     exclude: str | None = None
@@ -53,6 +60,11 @@ class DataSettings:
     group_far: float = 0.01
 
     def __post_init__(self) -> None:
+        if not self.sources:
+            raise ConfigError("data.source must name at least one source of faces, got none")
+        for each in self.sources:
+            if self.sources.count(each) > 1:
+                raise ConfigError(f"data.source names {each} twice")
         for name in ("search_fraction", "test_fraction"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(
@@ -73,6 +85,16 @@ class DataSettings:
             )
         if not 0 < self.group_far < 1:
             raise ConfigError(f"data.group_far must be between 0 and 1, got {self.group_far}")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All of them, also where there is only one."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def where(self) -> str:
+        """The sources, for messages."""
+        return " + ".join(self.sources)
 
 
 @final
@@ -222,13 +244,7 @@ def study_of(
     """StudyConfig of plain data; see `load_study`."""
     data = {key: dict(value) if isinstance(value, dict) else value for key, value in raw.items()}
     for dotted, value in (overrides or {}).items():
-        *parents, last = dotted.split(".")
-        inner = data
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-            if not isinstance(inner, dict):
-                raise ConfigError(f"{where}: {parent}: expected a mapping of keys, got {inner!r}")
-        inner[last] = value
+        override(data, dotted, value, where=where)
     budget = data.get("budget")
     if isinstance(budget, dict):
         for key, value in budget.items():
@@ -253,18 +269,31 @@ def study_of(
         space=str(space),
         target=target,
         data=_absolute(config.data, beside),
+        training=_with_absolute_teacher(config.training, beside),
+        full_training=_with_absolute_teacher(config.full_training, beside),
         start_with=tuple(_absolute_start(name, beside) for name in config.start_with),
     )
 
 
 def _absolute(data: DataSettings, beside: Path | None) -> DataSettings:
     """Paths made absolute, so that a run can be taken up from any folder."""
-    source = data.source if data.source == BUILT_IN_DATA else _resolved(data.source, beside)
+    found = tuple(
+        each if each == BUILT_IN_DATA else _resolved(each, beside) for each in data.sources
+    )
+    source = found[0] if isinstance(data.source, str) else found
     exclude, attributes = (
         None if each is None else _resolved(each, beside)
         for each in (data.exclude, data.attributes)
     )
     return dataclasses.replace(data, source=source, exclude=exclude, attributes=attributes)
+
+
+def _with_absolute_teacher(recipe: TrainSettings, beside: Path | None) -> TrainSettings:
+    teacher = recipe.teacher
+    if teacher is None or teacher.model == SFACE:
+        return recipe
+    model = _resolved(teacher.model, beside)
+    return dataclasses.replace(recipe, teacher=dataclasses.replace(teacher, model=model))
 
 
 def _absolute_start(name: str, beside: Path | None) -> str:

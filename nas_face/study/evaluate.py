@@ -22,15 +22,16 @@ from nas_face.search.ledger import Ledger, Seconds, process_clock
 from nas_face.study.config import StudyConfig
 from nas_face.study.faces import StudyFaces
 from nas_face.study.files import write_text
-from nas_face.study.layout import CHECKPOINT_FILE, MODEL_FILE
+from nas_face.study.layout import CHECKPOINTS_FOLDER, MODEL_FILE
 from nas_face.study.verification.groups import PairGroups
 from nas_face.study.verification.trained_on import write_trained_on
-from nas_face.train import EpochReport, train
+from nas_face.train import Checkpoints, EpochReport, train
+from nas_face.train.teachers import TeacherTargets
 from nas_face.verify import VerificationResult, cosine_scores, verify_embeddings
 
 SPEC_FILE = "spec.json"
 SPENT_FILE = "spent.json"
-"""Beside a candidate's checkpoint: the ledger up to it."""
+"""Beside a candidate's checkpoints: the ledger up to them."""
 
 CPU = torch.device("cpu")
 
@@ -95,11 +96,13 @@ class TrainAndVerify:
     """Trains one candidate and measures it on search pairs and, for the record, on test pairs.
 
     A candidate that was interrupted goes on from its last finished epoch, with the same outcome
-    as if it had not been. What it had cost until then is kept beside its checkpoint.
+    as if it had not been. What it had cost until then is kept beside its checkpoints.
 
     Attributes:
         config: the study.
         faces_of: its faces, by height and width of the crops.
+        teacher_of: what a teacher makes of the faces that are trained on, likewise; none where the
+            recipe has no teacher.
         meter: measures latency, or none where no objective needs it.
         reference_ms: latency of the meter's reference network when the run began, so that figures
             of different sittings can be compared.
@@ -110,6 +113,7 @@ class TrainAndVerify:
 
     config: StudyConfig
     faces_of: Callable[[tuple[int, int]], StudyFaces]
+    teacher_of: Callable[[tuple[int, int]], TeacherTargets | None]
     meter: LatencyMeter | None
     reference_ms: float
     folder: Path
@@ -164,8 +168,8 @@ class TrainAndVerify:
                 shutil.rmtree(folder)
             raise
         ledger.add(own)
-        for name in (CHECKPOINT_FILE, SPENT_FILE):
-            (folder / name).unlink(missing_ok=True)
+        Checkpoints(folder / CHECKPOINTS_FOLDER).clear()
+        (folder / SPENT_FILE).unlink(missing_ok=True)
         return figures
 
     def _evaluated(
@@ -178,7 +182,8 @@ class TrainAndVerify:
         ledger: Ledger,
     ) -> dict[str, float]:
         with ledger.phase("build"):
-            faces = self.faces_of((spec.input_shape[1], spec.input_shape[2]))
+            input_size = (spec.input_shape[1], spec.input_shape[2])
+            faces = self.faces_of(input_size)
             note = (
                 f"trained {self.config.training.epochs} epochs on {len(faces.split.train)} images "
                 f"with seed {seed} in study {self.config.name}"
@@ -205,7 +210,8 @@ class TrainAndVerify:
                     self.config.training,
                     seed=seed,
                     on_epoch=after_epoch,
-                    checkpoint=folder / CHECKPOINT_FILE,
+                    checkpoints=Checkpoints(folder / CHECKPOINTS_FOLDER, keep=1),
+                    teacher=self.teacher_of(input_size),
                 )
         with ledger.phase("verify"):
             search = figures_on(model, faces.search_pairs, faces.search_groups)

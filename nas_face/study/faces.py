@@ -13,17 +13,25 @@ from nas_face.data import (
     PairList,
     SkippedImage,
     all_pairs,
+    list_faces,
     load_orl,
     load_pairs,
     split_identities,
 )
-from nas_face.data import load_faces as load_face_set
+from nas_face.data.bundled import list_orl
+from nas_face.data.decoding import decode_faces
 from nas_face.data.formats.attributes import AttributeTable, read_attributes
+from nas_face.data.joining import join_listings, name_in_its_set
+from nas_face.data.leakage import shared_identities
+from nas_face.data.listing import FaceListing
+from nas_face.data.statistics import tells_people
 from nas_face.errors import ConfigError, DataError
 from nas_face.search import derive_seed
 from nas_face.study.config import BUILT_IN_DATA, DataSettings, load_run_study
 from nas_face.study.layout import STUDY_FILE
 from nas_face.study.verification.groups import PairGroups, find_groups, say_once
+
+_N_NAMED = 3  # in messages
 
 
 @final
@@ -120,23 +128,130 @@ def _groups(
     return search, test
 
 
-def load_source(settings: DataSettings, *, height: int, width: int) -> FaceImages:
-    """All faces of a source, before any split.
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainingFaces:
+    """What one network is trained on, and what it is judged by afterwards.
+
+    Attributes:
+        train: images to train on.
+        pairs: to verify on; nobody on them is trained on, but where that was asked for.
+        where: what the pairs are, for messages.
+        left_out: people who are on the pairs, and so not trained on, sorted.
+        by_name: whether people of the pairs were to be left out.
+        tells: whether the pairs tell who is on them.
+        skipped: images that could not be read, and why.
+    """
+
+    train: FaceImages
+    pairs: PairList
+    where: str
+    left_out: tuple[str, ...] = ()
+    by_name: bool = False
+    tells: bool = True
+    skipped: tuple[SkippedImage, ...] = ()
+
+    def remarks(self) -> list[str]:
+        """What people should know about who is trained on."""
+        if not self.by_name:
+            return []
+        if not self.tells:
+            return [
+                f"{self.where}: does not tell who is on its images, so nobody was left out of the "
+                "training; compare the images with nas-face data check"
+            ]
+        if not self.left_out:
+            return [f"nobody in the training has the name of anybody on {self.where}"]
+        named = ", ".join(map(repr, self.left_out[:_N_NAMED]))
+        more = ", ..." if len(self.left_out) > _N_NAMED else ""
+        people = f"{len(self.left_out)} {'person' if len(self.left_out) == 1 else 'people'}"
+        return [f"left out of the training, as {self.where} has them: {people}: {named}{more}"]
+
+
+def all_but_the_judged(
+    settings: DataSettings,
+    pairs: PairList,
+    *,
+    where: str,
+    height: int,
+    width: int,
+    allow_overlap: bool = False,
+) -> TrainingFaces:
+    """Everybody of the sources to train on, but those whom the pairs show, as far as names tell.
+
+    Args:
+        settings: where the faces come from; its shares of a split do not matter.
+        pairs: to verify on.
+        where: what they are, for messages.
+        height: of the crops.
+        width: of the crops.
+        allow_overlap: whether to train on those, too.
 
     Raises:
-        DataError: faces are missing, broken or too few.
+        DataError: faces are missing, broken or too few, or nobody is left.
     """
-    exclude = read_exclusions(Path(settings.exclude)) if settings.exclude is not None else ()
-    if settings.source == BUILT_IN_DATA:
+    images = load_source(settings, height=height, width=width)
+    judges = pairs.images
+    tells = tells_people(judges.names, [judges.identities[label] for label in judges.labels])
+    left_out: set[str] = set()
+    if tells and not allow_overlap:
+        called = {name: name_in_its_set(name) for name in images.identities}
+        shared = set(shared_identities(set(called.values()), judges.identities).trained)
+        left_out = {name for name, own in called.items() if own in shared}
+    kept = set(images.identities) - left_out
+    if not kept:
+        raise DataError(
+            f"{settings.where}: nobody is left to train on, since {where} has all "
+            f"{len(left_out)} of its people; give other faces with --data, or other pairs"
+        )
+    return TrainingFaces(
+        train=images.subset(kept),
+        pairs=pairs,
+        where=where,
+        left_out=tuple(sorted(left_out)),
+        by_name=not allow_overlap,
+        tells=tells,
+        skipped=images.skipped,
+    )
+
+
+def load_source(settings: DataSettings, *, height: int, width: int) -> FaceImages:
+    """All faces of the sources, before any split.
+
+    Raises:
+        DataError: faces are missing, broken or too few, or somebody is in two sources and the
+            settings do not say what that means.
+    """
+    exclude = _excluded(settings)
+    if settings.sources == (BUILT_IN_DATA,):
         images = load_orl(height, width)
         return images.subset(set(images.identities).difference(exclude))
-    return load_face_set(
-        Path(settings.source),
+    return decode_faces(
+        list_source(settings),
         height=height,
         width=width,
         exclude=exclude,
         max_broken_share=settings.max_broken_share,
     )
+
+
+def list_source(settings: DataSettings) -> FaceListing:
+    """All images of the sources, those of excluded identities too, none of them decoded.
+
+    Raises:
+        DataError: see `load_source`.
+    """
+    listings = [
+        list_orl() if each == BUILT_IN_DATA else list_faces(Path(each))
+        for each in settings.sources
+    ]
+    if len(listings) == 1:
+        return listings[0]
+    return join_listings(listings, same_names=settings.same_names, exclude=_excluded(settings))
+
+
+def _excluded(settings: DataSettings) -> tuple[str, ...]:
+    return read_exclusions(Path(settings.exclude)) if settings.exclude is not None else ()
 
 
 def read_exclusions(path: Path) -> tuple[str, ...]:

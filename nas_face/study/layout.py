@@ -23,5 +23,11 @@ WORKERS_FOLDER = "workers"
 MODEL_FILE = "model.json"
 """Of a model folder: everything but the weights. A folder that has it is a model folder."""
 
-CHECKPOINT_FILE = "checkpoint.pt"
-"""Of a folder in which a network is being trained: the state after its last finished epoch."""
+CHECKPOINTS_FOLDER = "checkpoints"
+"""Of a folder in which a network is being trained: where it goes on from."""
+
+EPOCHS_FOLDER = "epochs"
+"""Of a model folder: the network after each epoch of its training, in model folders `001`, ..."""
+
+TEACHERS_FOLDER = "teachers"
+"""Beside run folders: embeddings of teachers, which all trainings share."""

@@ -10,7 +10,14 @@ from nas_face.errors import ConfigError
 from nas_face.study.config import BUILT_IN_DATA, StudyConfig
 from nas_face.study.layout import SPACE_FILE, TARGET_FILE
 
-OF_A_MACHINE = ("data.source", "data.exclude", "data.attributes", "start_with")
+OF_A_MACHINE = (
+    "data.source",
+    "data.exclude",
+    "data.attributes",
+    "start_with",
+    "training.teacher.model",
+    "full_training.teacher.model",
+)
 """Keys that may differ between the machines of one run."""
 
 
@@ -52,7 +59,7 @@ def record_of(config: StudyConfig) -> dict[str, Any]:
     data = _flat(config.to_data())
     for key in ("trials", *OF_A_MACHINE):
         data.pop(key, None)
-    data["data"] = "built in" if config.data.source == BUILT_IN_DATA else "a folder"
+    data["data"] = "built in" if config.data.sources == (BUILT_IN_DATA,) else "a folder"
     files = {"space": config.space, "target": config.target, "attributes": config.data.attributes}
     for key, name in files.items():
         if name is not None:

@@ -1,5 +1,6 @@
 """One process at work in a run: joins the storage, sets up the evaluation, searches."""
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterator
@@ -23,13 +24,15 @@ from nas_face.study import storage
 from nas_face.study.config import load_run_study
 from nas_face.study.evaluate import TrainAndVerify
 from nas_face.study.faces import StudyFaces
-from nas_face.study.layout import WORKERS_FOLDER
+from nas_face.study.layout import TEACHERS_FOLDER, WORKERS_FOLDER
 from nas_face.study.preflight.latency import LatencySurvey, preflight_latency
 from nas_face.study.proxies.guide import ProxyFeatures, chosen_by_proxies
 from nas_face.study.proxies.scorer import PROXIES_FILE, ProxyScorer
 from nas_face.study.same_study import require_same
 from nas_face.study.seeding import kept_start
+from nas_face.study.teachers import teacher_targets
 from nas_face.train import EpochReport
+from nas_face.train.teachers import TeacherTargets
 
 if TYPE_CHECKING:
     from nas_face.study.run import Run
@@ -92,6 +95,7 @@ def sit(
             evaluate = TrainAndVerify(
                 config=config,
                 faces_of=faces_of,
+                teacher_of=_teacher_of(run, faces_of, on_note),
                 meter=meter,
                 reference_ms=_once(study, claims, REFERENCE_MS, lambda: meter.reference_ms)
                 if meter is not None
@@ -173,9 +177,32 @@ def _require_same_faces(run: "Run", study: Study, faces: StudyFaces) -> None:
         study.set_user_attr(FACES, digest)
     elif study.user_attrs[FACES] != digest:
         raise ConfigError(
-            f"{run.config.data.source}: not the faces with which the run {run.config.name} began; "
+            f"{run.config.data.where}: not the faces with which the run {run.config.name} began; "
             "give every worker the same images and the same list of exclusions"
         )
+
+
+def _teacher_of(
+    run: "Run", faces_of: Callable[[tuple[int, int]], StudyFaces], on_note: Callable[[str], None]
+) -> Callable[[tuple[int, int]], TeacherTargets | None]:
+    """What the recipe's teacher makes of the faces, by the size of the student's crops; looked up
+    once a size, and embedded at first use."""
+    settings = run.config.training.teacher
+
+    @functools.cache
+    def teacher_of(input_size: tuple[int, int]) -> TeacherTargets | None:
+        if settings is None:
+            return None
+        return teacher_targets(
+            settings,
+            faces_of(input_size).split.train,
+            run.config.data,
+            cache=run.folder.parent / TEACHERS_FOLDER,
+            note=on_note,
+            threads=run.config.threads,
+        )
+
+    return teacher_of
 
 
 def _faces_of(run: "Run", faces: StudyFaces) -> Callable[[tuple[int, int]], StudyFaces]:

@@ -1,4 +1,4 @@
-"""Learning rate by step."""
+"""Learning rate by optimiser step."""
 
 import math
 
@@ -8,7 +8,7 @@ STEP_DROPS = (0.5, 0.75, 0.9)  # shares of all steps, near those of the publishe
 
 
 def learning_rate(step: int, n_steps: int, settings: TrainSettings) -> float:
-    """Rate of one optimiser step.
+    """Rate of one optimiser step, above 0.
 
     Args:
         step: from 0 to `n_steps` - 1.
@@ -24,4 +24,6 @@ def learning_rate(step: int, n_steps: int, settings: TrainSettings) -> float:
     left = 1 - (step - warmup_steps) / max(1, n_steps - warmup_steps)
     if settings.schedule == "linear":
         return settings.learning_rate * left
+    if settings.schedule == "polynomial":  # of power 2, as the published arcface_torch recipes
+        return settings.learning_rate * left**2
     return settings.learning_rate * 0.5 * (1 - math.cos(math.pi * left))

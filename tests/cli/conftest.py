@@ -34,8 +34,8 @@ input_size: 32
 objectives: [log_tar, madds]
 budget: {max_madds: 300k}
 trials: 3
-training: {epochs: 1, batch_size: 25, margin: 0.2, scale: 16.0}
-full_training: {epochs: 1, batch_size: 25, margin: 0.2, scale: 16.0}
+training: {epochs: 1, batch_size: 25, loss: {kind: cosface, margin: 0.2, scale: 16.0}}
+full_training: {epochs: 1, batch_size: 25, loss: {kind: cosface, margin: 0.2, scale: 16.0}}
 """
 
 

@@ -266,3 +266,43 @@ def test_the_share_is_checked(root: Path, share: float) -> None:
 def test_excluding_everyone_is_refused(root: Path) -> None:
     with pytest.raises(DataError, match="each of its identities is excluded"):
         decode_faces(list_folder(root), height=SIZE, width=SIZE, exclude=["a", "b"])
+
+
+def float_tiff(bits: int, channels: int) -> bytes:
+    """An uncompressed little-endian TIFF (TIFF 6.0, sections 2 and 19) with a NaN among ones."""
+    values = np.ones((SIZE, SIZE, channels), dtype=f"<f{bits // 8}")
+    values[3, 4] = np.nan
+    n_entries = 10
+    bits_at = 8 + 2 + 12 * n_entries + 4  # of the channels' bits, where three do not fit in a tag
+    pixels_at = bits_at + 6
+    tags = (
+        (256, SIZE),  # columns
+        (257, SIZE),  # rows
+        (258, bits if channels == 1 else bits_at),
+        (259, 1),  # not compressed
+        (262, 1 if channels == 1 else 2),  # grey or RGB
+        (273, pixels_at),
+        (277, channels),
+        (278, SIZE),  # rows in the only strip
+        (279, values.nbytes),
+        (339, 3),  # floating point
+    )
+    entries = b"".join(
+        struct.pack("<HHIHH", tag, 3, channels if tag == 258 else 1, value, 0)
+        for tag, value in tags
+    )
+    head = b"II*\0" + struct.pack("<IH", 8, n_entries) + entries + bytes(4)
+    return head + struct.pack("<3H", bits, bits, bits) + values.tobytes()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("bits", [16, 32, 64])
+def test_images_that_may_hold_nan_are_named_and_left_out(
+    root: Path, bits: int, channels: int
+) -> None:
+    (root / "a" / "3.tif").write_bytes(float_tiff(bits, channels))
+    images = load(root)
+    assert [each.name for each in images.skipped] == ["a/3.tif"]
+    assert "floating-point pixels" in images.skipped[0].reason
+    assert "8 bits" in images.skipped[0].reason
+    assert len(images) == 4

@@ -213,14 +213,29 @@ def test_files_of_one_name_are_told_apart_by_their_keys(tmp_path: Path) -> None:
     assert list_records(path).names == ("ann/0.jpg", "ann/1.jpg")
 
 
+@pytest.mark.parametrize(
+    ("labels", "stated", "gap"),
+    [
+        ((0, 0, 1), 3, "3 identities, and the records show 2; label 2, for one, has no image"),
+        ((0, 2, 4), 5, "5 identities, and the records show 3; label 1, for one, has no image"),
+        ((1, 2, 2), 3, "3 identities, and the records show 2; label 0, for one, has no image"),
+        ((1, 2, 3), 2, "2 identities, and the records show 3"),
+        ((70, 9, 9), 5, "5 identities, and the records show 2"),
+    ],
+)
 def test_a_wrong_number_of_identities_is_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    labels: tuple[int, ...],
+    stated: int,
+    gap: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    path = plain(tmp_path, [b"a", b"b", b"c"])
-    (tmp_path / "property").write_text("3,112,112")
+    rec = b"".join(image_record(key, [label], b"a") for key, label in enumerate(labels))
+    (tmp_path / "set.rec").write_bytes(rec)
+    (tmp_path / "property").write_text(f"{stated},112,112")
     with caplog.at_level(logging.WARNING):
-        list_records(path)
-    assert "states 3 identities, and the records show 2" in caplog.text
+        list_records(tmp_path / "set.rec")
+    assert caplog.messages[0].endswith(f"property: states {gap}")
 
 
 def test_folders_of_faces_survive_the_round_trip(make_faces: MakeFaces, tmp_path: Path) -> None:

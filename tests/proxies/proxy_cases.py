@@ -13,9 +13,10 @@ from nas_face.arch.blocks.parts import AbstractBlock
 from nas_face.arch.cost import Shape
 from nas_face.arch.heads import PooledLinearHead
 from nas_face.arch.spec import ArchSpec
-from nas_face.proxies import MarginLoss, Subject
+from nas_face.losses.margins.settings import ArcFace
+from nas_face.proxies import Subject
 
-LOSS = MarginLoss(kind="arcface", margin=0.3, scale=16.0)
+LOSS = ArcFace(margin=0.3, scale=16.0)
 
 
 @functools.cache

@@ -10,7 +10,8 @@ from proxy_cases import faces, net
 from nas_face.arch.blocks.conv_unit import ConvUnit
 from nas_face.data import FaceImages
 from nas_face.errors import ConfigError
-from nas_face.proxies import PROXIES, MarginLoss, proxy_scores, subject
+from nas_face.losses.margins.settings import CosFace
+from nas_face.proxies import PROXIES, proxy_scores, subject
 from nas_face.search import objective
 from nas_face.study.config import TrainSettings
 from nas_face.study.proxies import scorer as proxy_scorer
@@ -91,12 +92,14 @@ def images_of(size):
 
 def scorer(path, **changes):
     settings = {"n_images": 8, "seed": 0, **changes}
-    return ProxyScorer(images_of, TrainSettings(margin=0.2, scale=16.0), path=path, **settings)
+    return ProxyScorer(
+        images_of, TrainSettings(loss=CosFace(margin=0.2, scale=16.0)), path=path, **settings
+    )
 
 
 def test_figures_are_those_of_the_study_s_faces_and_loss():
     images, labels = some_faces(images_of((16, 16)), 8, seed=3)
-    loss = MarginLoss(kind="cosface", margin=0.2, scale=16.0)
+    loss = CosFace(margin=0.2, scale=16.0)
     expected = proxy_scores(SPECS[0], images, labels, loss=loss, seed=3)
     assert scorer(None, seed=3)(SPECS[0], tuple(PROXIES)).figures == expected
 

@@ -15,7 +15,8 @@ from nas_face.arch.blocks.inverted_residual import InvertedResidual
 from nas_face.arch.catalog import BLOCKS
 from nas_face.arch.zoo import NETWORKS
 from nas_face.errors import ConfigError, DataError
-from nas_face.proxies import PROXIES, MarginLoss, measure_proxies, proxy, proxy_scores
+from nas_face.losses.margins.settings import CosFace
+from nas_face.proxies import PROXIES, measure_proxies, proxy, proxy_scores
 
 SMALLEST = {
     family: min(
@@ -142,4 +143,4 @@ def test_unknown_name():
 )
 def test_images_that_do_not_do(images, labels, message):
     with pytest.raises(DataError, match=message):
-        proxy_scores(NET, images, labels, loss=MarginLoss(), seed=0)
+        proxy_scores(NET, images, labels, loss=CosFace(), seed=0)

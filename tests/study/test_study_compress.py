@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny_study import TRAINING
 
+from nas_face.arch.codec import from_data
 from nas_face.data import all_pairs, load_orl
 from nas_face.data.formats.attributes import read_attributes
 from nas_face.errors import CompressionError, ConfigError
@@ -52,7 +53,9 @@ def model(finished):
 @pytest.fixture(scope="module")
 def carry_out(faces):
     def carry_out(model, out, recipe=RECIPE, faces=faces, seed=0, **training):
-        settings = TrainSettings(**{**TRAINING, **training})
+        settings = from_data(
+            TrainSettings, {**TRAINING, **training}, where="recipe", error=ConfigError
+        )
         return compress(model, recipe, faces, out, training=settings, seed=seed, epochs=no_bar)
 
     return carry_out
@@ -222,7 +225,7 @@ def test_folder_of_another_compression_is_refused(again, carry_out, model, faces
     refused = (
         ("model", {"model": other_model}),
         ("recipe", {"recipe": other_recipe}),
-        ("training", {"scale": 8.0}),
+        ("training", {"loss": {**TRAINING["loss"], "scale": 8.0}}),
         ("faces", {"faces": other_pairs}),
         ("seed", {"seed": 1}),
     )

@@ -238,6 +238,19 @@ def test_faces_are_looked_for_here_then_beside_the_study(tmp_path, monkeypatch):
     assert load_study(path).data.source == str(tmp_path / "faces")
 
 
+def test_teachers_are_looked_for_like_the_faces(tmp_path, monkeypatch):
+    recipes = {
+        "training": {**TRAINING, "teacher": "sface", "distil": ["angular"]},
+        "full_training": {**TRAINING, "teacher": "big.onnx", "distil": ["angular"]},
+    }
+    path = write_study(tmp_path / "studies", recipes)
+    (tmp_path / "studies" / "big.onnx").touch()
+    monkeypatch.chdir(tmp_path)
+    config = load_study(path)
+    assert config.training.teacher.model == "sface"
+    assert config.full_training.teacher.model == str(tmp_path / "studies" / "big.onnx")
+
+
 def test_study_survives_its_record(tiny: StudyConfig):
     assert study_of(tiny.to_data(), where="record") == tiny
 

@@ -69,6 +69,7 @@ def candidate(config, faces, tmp_path):
     return TrainAndVerify(
         config=config,
         faces_of=lambda input_size: faces,
+        teacher_of=lambda input_size: None,
         meter=None,
         reference_ms=0.0,
         folder=tmp_path / "candidates",
@@ -107,6 +108,7 @@ def whole(config, faces, spec, tmp_path_factory):
     evaluate = TrainAndVerify(
         config=config,
         faces_of=lambda input_size: faces,
+        teacher_of=lambda input_size: None,
         meter=None,
         reference_ms=0.0,
         folder=tmp_path_factory.mktemp("whole"),

@@ -70,14 +70,15 @@ def test_interrupted_training_ends_as_an_uninterrupted_one(copied, knee, quiet, 
     cut = training_job(str(copied.folder), knee, "", {}, tmp_path / "cut")
     with pytest.raises(KeyboardInterrupt):
         train_network(cut, interrupt)
-    assert (tmp_path / "cut" / "checkpoint.pt").exists()
+    assert (tmp_path / "cut" / "checkpoints").is_dir()
     seen = []
     train_network(cut, seen.append)
     assert [report.epoch for report in seen] == [2]
     train_network(replace(cut, out=tmp_path / "whole"), quiet)
     one, other = (tmp_path / name / "weights.safetensors" for name in ("cut", "whole"))
     assert one.read_bytes() == other.read_bytes()
-    assert not (tmp_path / "cut" / "checkpoint.pt").exists()
+    names = ["model.json", "trained_on.json", "weights.safetensors"]
+    assert sorted(path.name for path in cut.out.iterdir()) == names
 
 
 def test_training_that_diverges_says_so(copied, knee, quiet, tmp_path):

@@ -13,16 +13,15 @@ from nas_face.data import FaceImages, PairList, all_pairs
 from nas_face.data.formats.attributes import read_attributes
 from nas_face.deploy import Convention
 from nas_face.errors import ConfigError
+from nas_face.study.opening import OpenedModel, open_models
 from nas_face.study.report.verification_plots import Steps, plot_verification
 from nas_face.study.verification.embedding import EmbeddingFile, embed_images
 from nas_face.study.verification.job import VerificationJob, run_job
 from nas_face.study.verification.verify import (
-    OpenedModel,
     PairSource,
     card_of,
     check_card,
     groups_of,
-    open_models,
     verify_gallery,
     verify_model,
     verify_template_folder,

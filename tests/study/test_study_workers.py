@@ -92,7 +92,10 @@ def under_way(study, folders, url=None):
         if not (folder / "study.json").exists() or not (folder / "workers").exists():
             continue
         run = Run.start(folder, load_study(study), url)
-        trained = {path.parent.name for path in folder.glob("candidates/*/checkpoint.pt")}
+        trained = {
+            path.parent.parent.name
+            for path in folder.glob("candidates/*/checkpoints/*.safetensors")
+        }
         found = [
             trial
             for trial in run.trials()

@@ -27,7 +27,12 @@ SPACE: dict[str, Any] = {
     },
 }
 
-TRAINING = {"epochs": 2, "batch_size": 25, "learning_rate": 0.1, "margin": 0.2, "scale": 16.0}
+TRAINING = {
+    "epochs": 2,
+    "batch_size": 25,
+    "learning_rate": 0.1,
+    "loss": {"kind": "cosface", "margin": 0.2, "scale": 16.0},
+}
 
 STUDY: dict[str, Any] = {
     "name": "tiny",

@@ -9,9 +9,12 @@ from nas_face.arch.blocks.conv_unit import ConvUnit
 from nas_face.arch.heads import PooledLinearHead
 from nas_face.arch.spec import ArchSpec
 from nas_face.data import FaceImages
+from nas_face.data.augment import AugmentSettings
+from nas_face.losses.distillation import Angular
+from nas_face.losses.margins import CosFace
 from nas_face.nn import FaceModel
 from nas_face.train import TrainSettings, train
-from nas_face.train.distil import angular_distillation
+from nas_face.train.teachers import CachedTargets, TeacherModel, TeacherSettings, images_digest
 
 SPEC = ArchSpec(
     input_shape=(1, 16, 12),
@@ -19,7 +22,13 @@ SPEC = ArchSpec(
     stages=((ConvUnit(out_channels=16, stride=2),),),
     head=PooledLinearHead(embedding_size=8, tail_channels=16),
 )
-RECIPE = TrainSettings(epochs=4, batch_size=8, learning_rate=0.05, scale=16.0, flip=False)
+RECIPE = TrainSettings(
+    epochs=4,
+    batch_size=8,
+    learning_rate=0.05,
+    loss=CosFace(margin=0.35, scale=16.0),
+    augment=AugmentSettings(flip=False),
+)
 LABELS = np.arange(24) % 4
 
 
@@ -41,7 +50,7 @@ def test_it_learns_people_of_different_brightness():
     assert seen[-1] < 0.5 * seen[0]
 
 
-def test_a_colour_teacher_teaches_it():
+def test_a_colour_teacher_teaches_it(tmp_path):
     images = of_colours((0, 0, 0), (0, 100, 0), (200, 0, 200), (225, 225, 225))
     teacher = FaceModel.fresh(replace(SPEC, input_shape=(3, 16, 12)), seed=2)
     student = FaceModel.fresh(SPEC, seed=0)
@@ -52,5 +61,14 @@ def test_a_colour_teacher_teaches_it():
         return float(torch.nn.functional.cosine_similarity(ours, theirs).mean())
 
     before = mean_cosine()
-    train(student, images, RECIPE, seed=1, extra_loss=angular_distillation(teacher, weight=20.0))
+    colour = TeacherModel(
+        name="colour", digest=teacher.digest, height=16, width=12, load=lambda: teacher
+    )
+    targets = CachedTargets(
+        colour, images, images_digest(images), tmp_path, note=lambda line: None
+    )
+    recipe = replace(
+        RECIPE, teacher=TeacherSettings(model="colour"), distil=(Angular(weight=20.0),)
+    )
+    train(student, images, recipe, seed=1, teacher=targets)
     assert mean_cosine() > before + 0.3

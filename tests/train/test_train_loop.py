@@ -12,14 +12,16 @@ from nas_face.arch.blocks.inverted_residual import InvertedResidual
 from nas_face.arch.heads import GlobalDepthwiseHead
 from nas_face.arch.spec import ArchSpec
 from nas_face.compress import prune
-from nas_face.data import FaceImages, epoch_batches, load_orl
-from nas_face.errors import BuildError, DataError, TrainingDiverged
+from nas_face.data import FaceImages, load_orl
+from nas_face.data.augment import AugmentSettings
+from nas_face.data.sampling import BatchPlan
+from nas_face.errors import DataError, TrainingDiverged
+from nas_face.losses.distillation import AdaptiveCentres, Angular, PairRanks, Relational, Template
+from nas_face.losses.margins import ArcFace, CosFace, ElasticFace
 from nas_face.nn import FaceModel
-from nas_face.nn.margins import MarginClassifier
-from nas_face.train import EpochReport, TrainSettings, train
-from nas_face.train.checkpoint import load_checkpoint, save_checkpoint
-from nas_face.train.distil import angular_distillation
+from nas_face.train import Checkpoints, EpochReport, TrainSettings, train
 from nas_face.train.schedule import learning_rate
+from nas_face.train.teachers import TeacherSettings
 
 SPEC = ArchSpec(
     input_shape=(3, 16, 16),
@@ -27,7 +29,26 @@ SPEC = ArchSpec(
     stages=((InvertedResidual(out_channels=16, hidden_channels=16, stride=2),),),
     head=GlobalDepthwiseHead(embedding_size=8, tail_channels=16),
 )
-RECIPE = TrainSettings(epochs=4, batch_size=8, learning_rate=0.05, scale=16.0)
+RECIPE = TrainSettings(
+    epochs=4, batch_size=8, learning_rate=0.05, loss=CosFace(margin=0.35, scale=16.0)
+)
+EVERYTHING = TrainSettings(
+    epochs=2,
+    generations=2,
+    batch_size=8,
+    accumulate=2,
+    optimizer="adamw",
+    learning_rate=0.01,
+    loss=ElasticFace(scale=16.0),
+    sub_centres=2,
+    sample_rate=0.5,
+    teacher=TeacherSettings(model="made up"),
+    distil=(Angular(), PairRanks(), Relational(), AdaptiveCentres()),
+    ema=0.9,
+    precision="bf16",
+    augment=AugmentSettings(shift=1, brightness=0.2, erase=0.5),
+)
+TAUGHT = replace(RECIPE, teacher=TeacherSettings(model="made up"), distil=(Angular(),))
 
 
 def made_up_faces(n: int = 22, n_identities: int = 4, seed: int = 0) -> FaceImages:
@@ -48,6 +69,36 @@ def same_weights(a: FaceModel, b: FaceModel) -> bool:
     return list(first) == list(second) and all(torch.equal(first[k], second[k]) for k in first)
 
 
+class Targets:
+    """A teacher that knows all its embeddings by heart."""
+
+    def __init__(self, model: FaceModel | None = None, images=FACES, *, size: int = 8) -> None:
+        pixels = images.batch(np.arange(len(images)))
+        views = [pixels, np.ascontiguousarray(pixels[:, :, ::-1])]
+        if model is None:
+            rng = np.random.default_rng(7)
+            found = [rng.normal(size=(len(images), size)) for _ in views]
+        else:
+            found = [model.embed(view, flip=False) for view in views]
+        self.views = [
+            (each / np.linalg.norm(each, axis=1, keepdims=True)).astype(np.float32)
+            for each in found
+        ]
+        self.embedding_size = self.views[0].shape[1]
+        self.identity = "by heart"
+        self.asked = []
+
+    def rows(self, indices, mirrored, *, epoch):
+        self.asked.append((indices.tolist(), mirrored.tolist(), epoch))
+        return np.where(mirrored[:, None], self.views[1][indices], self.views[0][indices])
+
+    def prepare(self, *, epoch, mirrored):
+        self.asked.append(epoch)
+
+    def sample(self, n):
+        return self.views[0][:n]
+
+
 class Interrupted(BaseException):
     """Stands for a process that ends."""
 
@@ -62,12 +113,15 @@ def interrupt_after(epoch):
 
 def test_it_is_the_loop_written_out():
     """Plain SGD with Nesterov momentum, clipped gradients, decay on matrices and filters only."""
-    images, recipe = FACES, replace(RECIPE, weight_decay=0.05, clip_norm=0.5, loss="arcface")
+    images = FACES
+    arcface = ArcFace(margin=0.35, scale=16.0)
+    recipe = replace(RECIPE, weight_decay=0.05, clip_norm=0.5, loss=arcface)
+    plan = BatchPlan(labels=images.labels, batch_size=8, seed=3)
     model = FaceModel.fresh(SPEC, seed=1)
     module = model.module.train()
     torch.manual_seed(3)
-    margin_loss = MarginClassifier(8, 4, kind="arcface", margin=0.35, scale=16.0)
-    named = [*module.named_parameters(), *margin_loss.named_parameters()]
+    centres = nn.Parameter(torch.empty(4, 8).normal_(std=0.01))
+    named = [*module.named_parameters(), ("centres", centres)]
     kinds = {id(p): type(m) for m in module.modules() for p in m.parameters(recurse=False)}
     decayed = {
         id(p): kinds.get(id(p)) in (nn.Conv2d, nn.Linear) or name == "centres" for name, p in named
@@ -77,9 +131,22 @@ def test_it_is_the_loop_written_out():
     step, losses = 0, []
     for epoch in range(recipe.epochs):
         losses.append([])
-        for batch, labels in epoch_batches(images, batch_size=8, seed=3, epoch=epoch, flip=True):
+        rng = np.random.default_rng([3, epoch])
+        rng.permutation(22)
+        mirrored = rng.random(22) < 0.5
+        for number, rows in enumerate(plan.batches(epoch=epoch)):
+            batch, labels = images.batch(rows), images.labels[rows]
+            turned = mirrored[8 * number : 8 * number + len(rows)]
+            batch[turned] = batch[turned, :, ::-1]
             x = torch.from_numpy(batch).permute(0, 3, 1, 2).float().sub(127.5).div(127.5)
-            loss = margin_loss(module(x.contiguous()), torch.from_numpy(labels))
+            unit = nn.functional.normalize(module(x.contiguous()))
+            cosines = unit @ nn.functional.normalize(centres).T
+            angles = cosines.clamp(-0.9999999, 0.9999999).acos()
+            own = nn.functional.one_hot(torch.from_numpy(labels), 4).bool()
+            fallen = cosines - 0.35 * np.sin(0.35)
+            harder = torch.where(angles + 0.35 < np.pi, (angles + 0.35).cos(), fallen)
+            logits = 16 * torch.where(own, harder, cosines)
+            loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
             gradients = torch.autograd.grad(loss, [p for _, p in named])
             norm = torch.stack([g.norm() for g in gradients]).norm()
             factor = min(1.0, 0.5 / (norm.item() + 1e-6))
@@ -130,17 +197,17 @@ def test_the_model_is_trained_in_place_and_left_in_evaluation_mode():
 
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(epoch, tmp_path):
-    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    checkpoints = Checkpoints(tmp_path / "run")
     with pytest.raises(Interrupted):
-        trained(checkpoint=checkpoint, on_epoch=interrupt_after(epoch))
+        trained(checkpoints=checkpoints, on_epoch=interrupt_after(epoch))
     seen = []
-    resumed = trained(checkpoint=checkpoint, on_epoch=lambda report: seen.append(report.epoch))
+    resumed = trained(checkpoints=checkpoints, on_epoch=lambda report: seen.append(report.epoch))
     assert seen == list(range(epoch, 5))
     assert same_weights(resumed, trained())
 
 
 def test_an_epoch_that_was_not_reported_to_the_end_is_reported_again_alike(tmp_path):
-    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoints = Checkpoints(tmp_path / "run")
     images = made_up_faces(n=6, seed=1).batch(np.arange(6))
     model, reports, embeddings = FaceModel.fresh(SPEC, seed=1), [], []
 
@@ -151,48 +218,95 @@ def test_an_epoch_that_was_not_reported_to_the_end_is_reported_again_alike(tmp_p
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        trained(model, checkpoint=checkpoint, on_epoch=look)
-    assert load_checkpoint(checkpoint)["epochs_done"] == 2
+        trained(model, checkpoints=checkpoints, on_epoch=look)
+    assert newest(checkpoints) == "step-000000006.safetensors"
     model = FaceModel.fresh(SPEC, seed=1)
-    trained(model, checkpoint=checkpoint, on_epoch=look)
+    trained(model, checkpoints=checkpoints, on_epoch=look)
     assert [report.epoch for report in reports] == [1, 2, 3, 3, 4]
     assert reports[2] == reports[3]
     assert (embeddings[2] == embeddings[3]).all()
 
 
 def test_a_finished_training_is_taken_from_its_checkpoint(tmp_path):
-    checkpoint = tmp_path / "run" / "checkpoint.pt"
-    once = trained(checkpoint=checkpoint)
-    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint.pt"]
+    checkpoints = Checkpoints(tmp_path / "run")
+    once = trained(checkpoints=checkpoints)
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == [
+        "step-000000009.safetensors",
+        "step-000000012.safetensors",
+    ]
     seen = []
-    again = trained(checkpoint=checkpoint, on_epoch=lambda report: seen.append(report.epoch))
+    again = trained(checkpoints=checkpoints, on_epoch=lambda report: seen.append(report.epoch))
     assert seen == []
     assert same_weights(again, once)
     assert not again.module.training
 
 
-def test_an_interruption_inside_an_epoch_costs_that_epoch(tmp_path):
-    checkpoint = tmp_path / "checkpoint.pt"
-    calls = []
+@pytest.mark.parametrize("step", range(1, 13))
+@pytest.mark.parametrize("recipe", ["plain", "all"])
+def test_a_training_killed_at_any_step_ends_as_one_that_was_not(step, recipe, tmp_path):
+    """A checkpoint after every step stands for one that came just before the kill."""
+    settings, teacher = {"plain": (RECIPE, None), "all": (EVERYTHING, Targets(size=12))}[recipe]
 
-    def nothing(batch, embeddings):
-        calls.append(len(batch))
-        if len(calls) == 5:  # the second step of the second epoch
+    def interrupt(report):
+        if report.step == step:
             raise Interrupted
-        return embeddings.sum() * 0
 
+    checkpoints = Checkpoints(tmp_path / "run", every_s=0)
     with pytest.raises(Interrupted):
-        trained(checkpoint=checkpoint, extra_loss=nothing)
-    assert load_checkpoint(checkpoint)["epochs_done"] == 1
-    assert same_weights(trained(checkpoint=checkpoint, extra_loss=nothing), trained())
+        trained(settings=settings, teacher=teacher, checkpoints=checkpoints, on_step=interrupt)
+    steps, epochs = [], []
+    resumed = trained(
+        settings=settings,
+        teacher=teacher,
+        checkpoints=checkpoints,
+        on_step=lambda report: steps.append(report.step),
+        on_epoch=epochs.append,
+    )
+    assert steps == list(range(step, 13))
+    whole = []
+    straight = trained(settings=settings, teacher=teacher, on_epoch=whole.append)
+    assert same_weights(resumed, straight)
+    assert epochs == whole[-len(epochs) :]
+
+
+def test_every_part_of_the_recipe_matters_to_that_test():
+    plain = trained(settings=EVERYTHING, teacher=Targets(size=12))
+    for change in (
+        {"accumulate": 1},
+        {"ema": None},
+        {"precision": "fp32"},
+        {"sub_centres": 1},
+        {"sample_rate": 1.0},
+        {"distil": EVERYTHING.distil[:-1]},
+        {"generations": 1, "epochs": 4},
+        {"optimizer": "sgd"},
+        {"augment": AugmentSettings()},
+    ):
+        other = trained(settings=replace(EVERYTHING, **change), teacher=Targets(size=12))
+        assert not same_weights(other, plain), change
+
+
+def test_on_step_can_interrupt_and_nothing_is_lost(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        trained(checkpoints=checkpoints, on_step=lambda report: report.step < 5)
+    assert newest(checkpoints) == "step-000000005.safetensors"
+    steps = []
+    resumed = trained(checkpoints=checkpoints, on_step=lambda report: steps.append(report.step))
+    assert steps == list(range(6, 13))
+    assert same_weights(resumed, trained())
+
+
+def newest(checkpoints: Checkpoints) -> str:
+    return max(path.name for path in checkpoints.folder.iterdir())
 
 
 def test_two_interruptions(tmp_path):
-    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoints = Checkpoints(tmp_path / "run")
     for epoch in (1, 3):
         with pytest.raises(Interrupted):
-            trained(checkpoint=checkpoint, on_epoch=interrupt_after(epoch))
-    assert same_weights(trained(checkpoint=checkpoint), trained())
+            trained(checkpoints=checkpoints, on_epoch=interrupt_after(epoch))
+    assert same_weights(trained(checkpoints=checkpoints), trained())
 
 
 @pytest.mark.parametrize(
@@ -213,71 +327,45 @@ def test_two_interruptions(tmp_path):
     ids=["seed", "rate", "epochs", "images", "network", "lineage", "pruned"],
 )
 def test_a_checkpoint_of_another_training_is_ignored(other, tmp_path):
-    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoints = Checkpoints(tmp_path / "run")
     with pytest.raises(Interrupted):
-        trained(checkpoint=checkpoint, on_epoch=interrupt_after(2))
+        trained(checkpoints=checkpoints, on_epoch=interrupt_after(2))
 
     def run(**kwargs):
         make = {"model": lambda: None, **other}["model"]
         rest = {key: value for key, value in other.items() if key != "model"}
         return trained(make(), **rest, **kwargs)
 
-    assert same_weights(run(checkpoint=checkpoint), run())
+    assert same_weights(run(checkpoints=checkpoints), run())
 
 
 def pruned(model: FaceModel) -> FaceModel:
     return prune(model, target_madds=model.description.cost.madds * 3 // 4, round_to=1).model
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
-def test_a_broken_checkpoint_is_named(content, tmp_path):
-    checkpoint = tmp_path / "checkpoint.pt"
-    checkpoint.write_bytes(content)
-    with pytest.raises(BuildError, match="checkpoint.pt: not a readable checkpoint") as caught:
-        trained(checkpoint=checkpoint)
-    assert "delete it to start over" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_truncated_checkpoint_is_named(tmp_path):
-    checkpoint = tmp_path / "checkpoint.pt"
-    save_checkpoint(checkpoint, {"identity": "x", "model": {"w": torch.zeros(1000)}})
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1500])
-    with pytest.raises(BuildError, match="not a readable checkpoint"):
-        load_checkpoint(checkpoint)
-
-
-def test_a_file_that_holds_something_else_is_named(tmp_path):
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(BuildError, match="list.pt: not a checkpoint, but list"):
-        load_checkpoint(tmp_path / "list.pt")
-
-
-def test_a_checkpoint_runs_no_code(tmp_path):
-    torch.save({"identity": Interrupted}, tmp_path / "code.pt")
-    with pytest.raises(BuildError, match="code.pt: not a readable checkpoint"):
-        load_checkpoint(tmp_path / "code.pt")
-
-
-def test_checkpoints_survive_a_round_trip(tmp_path):
-    path = tmp_path / "deep" / "checkpoint.pt"
-    state = {"identity": "a", "epochs_done": 3, "model": {"w": torch.arange(4.0)}}
-    save_checkpoint(path, state)
-    again = load_checkpoint(path)
-    assert torch.equal(again["model"].pop("w"), state["model"].pop("w"))
-    assert again == state
-    assert [each.name for each in path.parent.iterdir()] == ["checkpoint.pt"]
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b"no checkpoint", lambda b: b[:900]])
+def test_a_broken_checkpoint_is_passed_over_for_the_one_before(damage, tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path / "run", every_s=0)
+    with pytest.raises(Interrupted):
+        trained(checkpoints=checkpoints, on_epoch=interrupt_after(2))
+    last = checkpoints.folder / newest(checkpoints)
+    last.write_bytes(damage(last.read_bytes()))
+    steps = []
+    resumed = trained(checkpoints=checkpoints, on_step=lambda report: steps.append(report.step))
+    assert steps[0] == 6  # step 6 was the broken one
+    assert "not a readable checkpoint" in caplog.text
+    assert same_weights(resumed, trained())
 
 
 def test_on_epoch_can_end_the_training(tmp_path):
-    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoints = Checkpoints(tmp_path / "run")
     seen = []
 
     def stop(report):
         seen.append(report.epoch)
         return report.epoch < 2
 
-    model = trained(on_epoch=stop, checkpoint=checkpoint)
+    model = trained(on_epoch=stop, checkpoints=checkpoints)
     assert seen == [1, 2]
     assert not model.module.training
 
@@ -298,26 +386,16 @@ def test_divergence_is_said_and_not_passed_on(epochs):
         trained(settings=recipe)
 
 
-def test_a_loss_that_is_no_number_names_epoch_and_step():
-    calls = []
-
-    def spoilt(batch, embeddings):
-        calls.append(1)
-        return embeddings.sum() * (float("nan") if len(calls) == 5 else 0.0)
-
-    with pytest.raises(TrainingDiverged, match="loss is nan at epoch 2, step 2"):
-        trained(extra_loss=spoilt)
-
-
 def test_fewer_than_two_identities_are_refused():
     with pytest.raises(DataError, match="at least 2 identities, got 1"):
         trained(images=made_up_faces(n_identities=1))
 
 
 def test_flips_and_shifts_reach_the_network():
-    plain = replace(RECIPE, flip=False)
+    plain = replace(RECIPE, augment=AugmentSettings(flip=False))
+    moved = replace(RECIPE, augment=AugmentSettings(flip=False, shift=2))
     assert not same_weights(trained(settings=plain), trained(settings=RECIPE))
-    assert not same_weights(trained(settings=plain), trained(settings=replace(plain, shift=2)))
+    assert not same_weights(trained(settings=plain), trained(settings=moved))
 
 
 def test_short_last_batches_are_trained_on():
@@ -327,31 +405,64 @@ def test_short_last_batches_are_trained_on():
     assert [report.images for report in reports] == [16] * 4
 
 
-def test_distillation_by_formula():
-    """weight x mean over the batch of |s/|s| - t/|t||^2 = weight x mean(2 - 2 cos)."""
-    teacher = FaceModel.fresh(SPEC, seed=2)
-    batch = FACES.batch(np.arange(6))
-    student = torch.randn(6, 8, requires_grad=True)
-    loss = angular_distillation(teacher, weight=7.0)(batch, student)
-    target = torch.from_numpy(teacher.embed(batch, flip=False))
-    cosines = nn.functional.cosine_similarity(student, target)
-    torch.testing.assert_close(loss, 7 * (2 - 2 * cosines).mean())
-    loss.backward()
-    unit = (student / student.norm(dim=1, keepdim=True)).detach()
-    toward = nn.functional.normalize(target)
-    expected = -14 / 6 * (toward - (toward * unit).sum(1, keepdim=True) * unit)
-    torch.testing.assert_close(
-        student.grad, expected / student.detach().norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-6
-    )
+def test_the_teacher_is_asked_for_the_images_that_the_network_sees():
+    teacher = Targets()
+    trained(settings=TAUGHT, teacher=teacher)
+    plan = BatchPlan(labels=FACES.labels, batch_size=8, seed=3)
+    expected = []
+    for epoch in range(4):
+        expected += [epoch, *((rows.tolist(), epoch) for rows in plan.batches(epoch=epoch))]
+    asked = [each if isinstance(each, int) else (each[0], each[2]) for each in teacher.asked]
+    assert asked == expected
+    turned = [flag for each in teacher.asked if not isinstance(each, int) for flag in each[1]]
+    assert 20 < sum(turned) < 68
 
 
-def test_distillation_of_oneself_is_nothing():
-    teacher = FaceModel.fresh(SPEC, seed=2)
-    batch = FACES.batch(np.arange(6))
-    own = torch.from_numpy(teacher.embed(batch, flip=False)) * 3
-    assert angular_distillation(teacher, weight=7.0)(batch, own).item() == pytest.approx(
-        0, abs=1e-6
+def test_a_teacher_needs_no_labels():
+    """Label-free: one identity or wrong ones make no difference."""
+    settings = replace(TAUGHT, loss=None)
+    other = FaceImages(
+        pixels=FACES.pixels,
+        rows=FACES.rows,
+        labels=np.zeros(22, np.int64),
+        identities=("somebody",),
+        names=FACES.names,
     )
+    first = trained(settings=settings, teacher=Targets())
+    assert same_weights(first, trained(images=other, settings=settings, teacher=Targets()))
+    with pytest.raises(DataError, match="at least 2 identities, got 1"):
+        trained(images=other, settings=TAUGHT, teacher=Targets())
+
+
+@pytest.mark.parametrize("size", [5, 8, 12])
+@pytest.mark.parametrize("bridge", ["isometry", "linear"])
+def test_a_bridge_leads_to_teachers_of_any_length(size, bridge):
+    settings = replace(TAUGHT, loss=None, epochs=40, bridge=bridge, distil=(Template(),))
+    losses = []
+    trained(
+        settings=settings,
+        teacher=Targets(size=size),
+        on_epoch=lambda report: losses.append(report.loss),
+    )
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("method", [Angular(), Relational(), PairRanks(), AdaptiveCentres()])
+@pytest.mark.parametrize("loss", [None, CosFace(scale=16.0)])
+def test_every_method_teaches_alone_and_beside_a_margin(method, loss):
+    settings = replace(TAUGHT, loss=loss, distil=(method,))
+    model = trained(settings=settings, teacher=Targets())
+    assert not same_weights(model, trained())
+    assert np.isfinite(model.embed(FACES.batch(np.arange(4)))).all()
+
+
+def test_generations_go_on_from_the_weights_of_the_one_before():
+    settings = replace(TAUGHT, generations=2, epochs=2)
+    epochs = []
+    twice = trained(settings=settings, teacher=Targets(), on_epoch=epochs.append)
+    assert [(each.epoch, each.n_epochs) for each in epochs] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    once = trained(settings=replace(settings, generations=1), teacher=Targets())
+    assert not same_weights(once, twice)
 
 
 def test_distillation_leaves_the_teacher_alone_and_draws_the_student_near():
@@ -365,20 +476,13 @@ def test_distillation_leaves_the_teacher_alone_and_draws_the_student_near():
         ours, theirs = (torch.from_numpy(each.embed(images)) for each in (model, teacher))
         return nn.functional.cosine_similarity(ours, theirs).mean().item()
 
-    trained(student, settings=recipe, extra_loss=angular_distillation(teacher, weight=20.0))
+    taught = replace(TAUGHT, epochs=12, distil=(Angular(weight=20.0),))
+    trained(student, settings=taught, teacher=Targets(teacher))
     after = teacher.module.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())
     assert not teacher.module.training
     alone = trained(FaceModel.fresh(SPEC, seed=9), settings=recipe)
     assert mean_cosine(student) > mean_cosine(alone) + 0.2
-
-
-def test_a_teacher_that_is_no_number_is_named():
-    teacher = FaceModel.fresh(SPEC, seed=2)
-    with torch.no_grad():
-        next(teacher.module.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingDiverged, match="the teacher's embeddings are not finite"):
-        trained(extra_loss=angular_distillation(teacher, weight=1.0))
 
 
 def test_faces_are_learnt():

@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_face.errors import ConfigError
+from nas_face.losses.distillation import Angular
 from nas_face.train import TrainSettings
 from nas_face.train.schedule import learning_rate
+from nas_face.train.teachers import TeacherSettings
 
 N = 200
+SCHEDULES = ["cosine", "linear", "step", "polynomial"]
 
 
 def rates(n_steps: int = N, **recipe) -> list[float]:
@@ -18,14 +21,14 @@ def rates(n_steps: int = N, **recipe) -> list[float]:
     return [learning_rate(step, n_steps, settings) for step in range(n_steps)]
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "step"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_warm_up_rises_in_equal_steps_to_the_peak(schedule):
     rising = rates(schedule=schedule, warmup=0.1)[:21]
     assert rising[:20] == pytest.approx([0.4 * (step + 1) / 20 for step in range(20)])
     assert rising[20] == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "step"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_without_warm_up_it_starts_at_the_peak(schedule):
     assert rates(schedule=schedule, warmup=0.0)[0] == pytest.approx(0.4)
 
@@ -43,6 +46,11 @@ def test_linear_by_formula():
     assert falling == pytest.approx([0.4 * (180 - step) / 180 for step in range(180)])
 
 
+def test_polynomial_is_the_square_of_the_line():
+    falling = rates(schedule="polynomial", warmup=0.1)[20:]
+    assert falling == pytest.approx([0.4 * ((180 - step) / 180) ** 2 for step in range(180)])
+
+
 def test_step_falls_to_a_tenth_three_times():
     values = rates(schedule="step", warmup=0.1)
     for first, last, rate in ((20, 100, 0.4), (100, 150, 0.04), (150, 180, 4e-3), (180, N, 4e-4)):
@@ -52,7 +60,7 @@ def test_step_falls_to_a_tenth_three_times():
 @given(
     n_steps=st.integers(1, 300),
     warmup=st.floats(0, 0.99),
-    schedule=st.sampled_from(["cosine", "linear", "step"]),
+    schedule=st.sampled_from(SCHEDULES),
 )
 def test_rates_rise_then_fall_and_never_vanish(n_steps, warmup, schedule):
     values = rates(n_steps, warmup=warmup, schedule=schedule)
@@ -74,11 +82,24 @@ def test_rates_rise_then_fall_and_never_vanish(n_steps, warmup, schedule):
         ({"momentum": 0.0}, "momentum must be between 0 and 1, got 0.0"),
         ({"momentum": 1.0}, "momentum must be between 0 and 1, got 1.0"),
         ({"weight_decay": -1e-4}, "weight_decay must be at least 0, got -0.0001"),
-        ({"margin": 1.5}, "margin must be from 0 to below 1.5, got 1.5"),
-        ({"margin": -0.1}, "margin must be from 0 to below 1.5, got -0.1"),
-        ({"scale": 0.0}, "scale must be above 0, got 0.0"),
-        ({"shift": -1}, "shift must be at least 0, got -1"),
-        ({"clip_norm": 0.0}, "clip_norm must be above 0, got 0.0"),
+        ({"clip_norm": 0.0}, "clip_norm must be above 0, or null, got 0.0"),
+        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
+        ({"sub_centres": 0}, "sub_centres must be at least 1, got 0"),
+        ({"sample_rate": 0.0}, "sample_rate must be above 0 and at most 1, got 0.0"),
+        ({"filter_above": 1.0}, "filter_above must be between -1 and 1, or null, got 1.0"),
+        ({"generations": 0}, "generations must be at least 1, got 0"),
+        ({"ema": 1.0}, "ema must be between 0 and 1, or null, got 1.0"),
+        (
+            {"batch_size": 6, "accumulate": 4},
+            "accumulate: each part of a batch needs 2 images, and batch_size is 6 for 4 parts",
+        ),
+        ({"loss": None}, "loss may be null only where training.distil says .*"),
+        ({"distil": (Angular(),)}, "distil needs training.teacher, such as sface or a model"),
+        (
+            {"teacher": TeacherSettings(model="sface")},
+            r"teacher: say how it teaches, such as distil: \[angular\]",
+        ),
+        ({"generations": 2}, "generations: more than one is for distillation"),
     ],
 )
 def test_impossible_recipes_are_refused(given, rule):
@@ -87,5 +108,5 @@ def test_impossible_recipes_are_refused(given, rule):
 
 
 def test_boundary_values_are_taken():
-    settings = TrainSettings(epochs=1, batch_size=2, warmup=0.0, weight_decay=0.0, margin=0.0)
+    settings = TrainSettings(epochs=1, batch_size=2, warmup=0.0, weight_decay=0.0)
     assert settings.epochs == 1

@@ -191,9 +191,17 @@ def _compare_property(rec: Path, labels: _Index) -> None:
     path = rec.with_name("property")
     if not path.is_file() or not _is_alone(rec):
         return
-    stated, found = read_property(path), len(np.unique(labels))
-    if stated != found:
-        _logger.warning("%s: states %d identities, and the records show %d", path, stated, found)
+    present = np.unique(labels)
+    stated, found = read_property(path), len(present)
+    if stated == found:
+        return
+    gap = ""
+    if present[-1] < stated:  # labels from 0, as InsightFace's are
+        first = int(np.argmin(np.append(present, -1) == np.arange(found + 1)))
+        gap = f"; label {first}, for one, has no image"
+    _logger.warning(
+        "%s: states %d identities, and the records show %d%s", path, stated, found, gap
+    )
 
 
 def _is_alone(rec: Path) -> bool:

@@ -8,6 +8,7 @@ OUT/compression.json      the table
 """
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from nas_face.deploy import (
     quantise_onnx,
     require_parity,
 )
+from nas_face.losses.distillation import Angular
 from nas_face.nn import FaceModel
 from nas_face.nn.model import MODEL_FILE
 from nas_face.search import derive_seed
@@ -45,12 +47,15 @@ from nas_face.study.compression.record import (
 from nas_face.study.evaluate import embed_pairs
 from nas_face.study.faces import sample_images
 from nas_face.study.files import partial_of, write_text
-from nas_face.study.layout import CHECKPOINT_FILE
+from nas_face.study.layout import CHECKPOINTS_FOLDER, TEACHERS_FOLDER
 from nas_face.study.verification.trained_on import write_trained_on
-from nas_face.train import EpochReport, TrainSettings, train
-from nas_face.train.distil import angular_distillation
+from nas_face.train import Checkpoints, EpochReport, TrainSettings, train
+from nas_face.train.teachers import CachedTargets, TeacherModel, TeacherSettings, images_digest
 from nas_face.verify import cosine_scores, verify_embeddings
 
+_LOG = logging.getLogger(__name__)
+
+UNPRUNED = "the unpruned network"
 MIN_COSINE_FP32 = 0.9999
 N_PARITY_CROPS = 64
 ONNX_FILE = "model.onnx"
@@ -123,7 +128,8 @@ def compress(
                         current, model, step, faces, folder, training, seed, epochs
                     )
                     current.save(folder)
-                    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+                    Checkpoints(folder / CHECKPOINTS_FOLDER).clear()
+                    shutil.rmtree(folder / TEACHERS_FOLDER, ignore_errors=True)
                 results.append(_file_step(current, name, folder, faces, crops, original))
     write_trained_on(out, faces.train.identities, source)
     _publish(out, current, recipe)
@@ -171,7 +177,27 @@ def _transform(
     """The model behind a pruning or distillation step."""
     if isinstance(step, PruneStep):
         return _pruned(current, step)
-    settings = replace(training, epochs=step.epochs, learning_rate=step.learning_rate)
+    settings = replace(
+        training,
+        epochs=step.epochs,
+        learning_rate=step.learning_rate,
+        teacher=TeacherSettings(model=UNPRUNED),
+        distil=(Angular(weight=step.weight),),
+        generations=1,
+    )
+    targets = CachedTargets(
+        TeacherModel(
+            name=UNPRUNED,
+            digest=teacher.digest,
+            height=teacher.height,
+            width=teacher.width,
+            load=lambda: teacher,
+        ),
+        faces.train,
+        images_digest(faces.train),
+        folder / TEACHERS_FOLDER,
+        note=_LOG.info,
+    )
     student = FaceModel.of(current.description, current.module.state_dict())
     folder.mkdir(parents=True, exist_ok=True)
     with epochs(step.epochs) as on_epoch:
@@ -181,8 +207,8 @@ def _transform(
             settings,
             seed=derive_seed(seed, "distil"),
             on_epoch=on_epoch,
-            checkpoint=folder / CHECKPOINT_FILE,
-            extra_loss=angular_distillation(teacher, weight=step.weight),
+            checkpoints=Checkpoints(folder / CHECKPOINTS_FOLDER),
+            teacher=targets,
         )
     return student.noting(
         f"distilled {step.epochs} epochs on {len(faces.train)} images from the unpruned network "

@@ -11,10 +11,12 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_face.arch.codec import canonical_json
 from nas_face.arch.spec import ArchSpec
 from nas_face.data import FaceImages
 from nas_face.errors import ConfigError
-from nas_face.proxies import MarginLoss, ProxyScores, measure_proxies, proxy
+from nas_face.losses.margins.settings import CosFace
+from nas_face.proxies import ProxyScores, measure_proxies, proxy
 from nas_face.train import TrainSettings
 
 PROXIES_FILE = "proxies.json"
@@ -52,13 +54,12 @@ class ProxyScorer:
         path: Path | None = None,
     ) -> None:
         self._faces_of = faces_of
-        self._loss = MarginLoss(kind=training.loss, margin=training.margin, scale=training.scale)
+        self._loss = training.loss or CosFace()
         self._n_images = n_images
         self._seed = seed
         self._path = path
         self._settings = (
-            f"version {VERSION}, seed {seed}, {n_images} images, {training.loss} margin "
-            f"{training.margin:g} scale {training.scale:g}"
+            f"version {VERSION}, seed {seed}, {n_images} images, {canonical_json(self._loss)}"
         )
         self._images: dict[tuple[int, int], tuple[NDArray[np.uint8], NDArray[np.int64]]] = {}
         self._known: dict[str, ProxyScores] = {} if path is None else self._read(path)

@@ -12,6 +12,7 @@ from nas_face.data.formats.attributes import read_attributes
 from nas_face.data.formats.opening import format_of
 from nas_face.errors import ConfigError
 from nas_face.study.files import write_text
+from nas_face.study.opening import OpenedModel
 from nas_face.study.tables import verification_table
 from nas_face.study.verification.embedding import OnImages
 from nas_face.study.verification.tables import (
@@ -24,7 +25,6 @@ from nas_face.study.verification.tables import (
 )
 from nas_face.study.verification.trained_on import require_strangers
 from nas_face.study.verification.verify import (
-    OpenedModel,
     PairSource,
     Verified,
     card_of,

@@ -1,28 +1,19 @@
 """`nas-face verify`: models on pairs, with curves, threshold cards, groups and galleries."""
 
-import hashlib
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nas_face.data import FaceImages, PairList
 from nas_face.data.formats.attributes import AttributeTable
 from nas_face.data.formats.opening import load_faces
 from nas_face.data.formats.template_lists import list_template_folder
-from nas_face.deploy import Convention
-from nas_face.deploy.onnx_embedder import precision_of, prepares_pixels
-from nas_face.errors import ConfigError
-from nas_face.nn.model import WEIGHTS_FILE
-from nas_face.study.evaluate import Embedder
 from nas_face.study.faces import pairs_of
-from nas_face.study.layout import MODEL_FILE, STUDY_FILE
-from nas_face.study.networks import embedder_of, folder_of
+from nas_face.study.opening import OpenedModel
 from nas_face.study.verification.embedding import EmbeddingFile, OnImages, embed_images
 from nas_face.study.verification.templates import embed_templates
 from nas_face.study.verification.trained_on import require_strangers
@@ -41,26 +32,6 @@ from nas_face.verify import (
 from nas_face.verify.gallery import GalleryResult, gallery_scores
 from nas_face.verify.groups import GroupReport, group_report
 from nas_face.verify.templates import TemplateResult, verify_templates
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedModel:
-    """A model that is ready to embed.
-
-    Attributes:
-        name: for tables; unique among the models opened together.
-        embedder: the model.
-        precision: of its weights: `fp32`, `fp16` or `int8`.
-        digest: of its files and of what the user says about them; equal models have equal ones.
-        folder: in which it lies, with what is known of its training.
-    """
-
-    name: str
-    embedder: Embedder
-    precision: str
-    digest: str
-    folder: Path | None = None
 
 
 @final
@@ -121,62 +92,6 @@ class Verified:
     def scores(self) -> NDArray[np.float64]:
         """Cosines of the pairs, `(P,)`."""
         return cosine_scores(self.embeddings, self.pairs.first, self.pairs.second)
-
-
-def open_models(
-    paths: Sequence[Path],
-    trial: int | None = None,
-    given: Convention | None = None,
-    *,
-    threads: int | None = None,
-) -> tuple[OpenedModel, ...]:
-    """Models to verify, in order.
-
-    What is said about an input goes to ONNX files of others; model folders, runs and our own
-    exports state theirs.
-
-    Args:
-        paths: model folders, ONNX files, and run folders.
-        trial: of the run folders.
-        given: what the user says about the input of ONNX files.
-        threads: that embedding may use; as many as torch takes by default.
-
-    Raises:
-        ConfigError: a path is none of these; or an option goes with none of the models.
-        NasFaceError: files are broken.
-    """
-    if threads is not None:
-        if threads < 1:
-            raise ConfigError(f"--threads must be at least 1, got {threads}")
-        torch.set_num_threads(threads)
-    n_threads = torch.get_num_threads() if threads is None else threads
-    given = given or Convention()
-    runs = [path for path in paths if (path / STUDY_FILE).is_file()]
-    if trial is not None and not runs:
-        raise ConfigError(f"--trial goes with a run folder; {paths[0]} is none")
-    foreign = [path for path in paths if path.is_file() and not prepares_pixels(path)]
-    if not given.says_nothing and not foreign and all(path.exists() for path in paths):
-        raise ConfigError(
-            f"options about the input go with ONNX files of others; {paths[0]} prepares pixels "
-            "itself"
-        )
-    found: list[OpenedModel] = []
-    for path in paths:
-        name = f"{path.name} trial {trial}" if path in runs else path.name or str(path)
-        said = given if path in foreign else None
-        embedder = embedder_of(path, trial if path in runs else None, said, threads=n_threads)
-        if any(each.name == name for each in found):
-            name = str(path)
-        found.append(
-            OpenedModel(
-                name=name,
-                embedder=embedder,
-                precision=precision_of(path) if path.is_file() else "fp32",
-                digest=_digest(path, trial if path in runs else None, said),
-                folder=folder_of(path, trial if path in runs else None),
-            )
-        )
-    return tuple(found)
 
 
 def verify_model(
@@ -343,15 +258,3 @@ def _embeddings(
     made = embed_images(model.embedder, images, flip=flip, on_images=on_images)
     file.write(made)
     return made, len(images)
-
-
-def _digest(path: Path, trial: int | None, given: Convention | None) -> str:
-    """Of the content of an ONNX file or a model folder; of a run, of its name and the trial."""
-    found = hashlib.sha256(f"{trial} {given}".encode())
-    if trial is not None:
-        found.update(str(path.resolve()).encode())
-        return found.hexdigest()
-    files = [path / MODEL_FILE, path / WEIGHTS_FILE] if path.is_dir() else [path]
-    for file in files:
-        found.update(file.read_bytes())
-    return found.hexdigest()
