@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +26,61 @@ import pandas as pd
 import torch
 from scipy.stats import kendalltau
 
+from nas_face.data import FaceImages
 from nas_face.errors import NasFaceError
+from nas_face.losses.distillation import Angular
+from nas_face.losses.margins import CosFace
 from nas_face.nn import FaceModel
 from nas_face.search import derive_seed
 from nas_face.space import load_space
 from nas_face.study.config import StudyConfig, load_study
 from nas_face.study.evaluate import figures_of, verify_on
 from nas_face.study.faces import StudyFaces, load_faces
-from nas_face.train import EpochReport, TrainSettings, train
+from nas_face.study.teachers import teacher_targets
+from nas_face.train import Checkpoints, EpochReport, TrainSettings, train
+from nas_face.train.teachers import SFACE, TeacherSettings, TeacherTargets
 
 STUDY = Path("studies/faces_48.yaml")
 TABLE = Path("studies/faces_48_networks.csv")
 N_NETWORKS = 24
 FULL = "full"
 
-# What each recipe changes of the study's short training, and the side of its images.
-RECIPES: Mapping[str, tuple[int, Mapping[str, Any]]] = {
-    FULL: (48, {"epochs": 16, "batch_size": 64, "margin": 0.35, "scale": 32.0}),
-    "four": (48, {}),
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training: what it changes of the study's short one.
+
+    Attributes:
+        changes: settings.
+        side: of the images, in pixels.
+        people: share of the identities that are trained on.
+        rate_exponent: the learning rate is multiplied by (median parameters / parameters) to this
+            power.
+    """
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    side: int = 48
+    people: float = 1.0
+    rate_exponent: float = 0.0
+
+
+TAUGHT = {"teacher": TeacherSettings(model=SFACE), "distil": (Angular(),)}
+RECIPES: Mapping[str, Recipe] = {
+    FULL: Recipe(
+        changes={"epochs": 16, "batch_size": 64, "loss": CosFace(margin=0.35, scale=32.0)}
+    ),
+    "four": Recipe(),
+    "two": Recipe(changes={"epochs": 2}),
+    "eight": Recipe(changes={"epochs": 8}),
+    "small images": Recipe(side=32),
+    "small images, eight": Recipe(side=32, changes={"epochs": 8}),
+    "half the people": Recipe(people=0.5),
+    "rate by size": Recipe(rate_exponent=0.25),
+    "low rate": Recipe(changes={"learning_rate": 0.03}),
+    "average": Recipe(changes={"ema": 0.99}),
+    "teacher": Recipe(changes={**TAUGHT, "loss": None}),
+    "teacher, two": Recipe(changes={**TAUGHT, "loss": None, "epochs": 2}),
+    "teacher beside": Recipe(changes=TAUGHT),
 }
 
 
@@ -50,7 +88,7 @@ def main() -> None:
     """Parse, train or compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["train", "compare"])
-    parser.add_argument("recipes", nargs="*", choices=[*RECIPES, []], metavar="RECIPE")
+    parser.add_argument("recipes", nargs="*", help=", ".join(RECIPES))
     parser.add_argument("--data", help="folder with one folder for each identity")
     parser.add_argument("--exclude", help="text file of identities to leave out")
     parser.add_argument("--work", type=Path, required=True, help="folder of finished trainings")
@@ -77,12 +115,20 @@ def networks() -> pd.DataFrame:
 def train_all(config: StudyConfig, recipe: str, seed: int, work: Path) -> None:
     """Train by one recipe what is not done yet and what no other process is at."""
     torch.set_num_threads(config.threads)
-    side, changes = RECIPES[recipe]
-    settings = dataclasses.replace(config.training, **changes)
+    changed = RECIPES[recipe]
+    settings = dataclasses.replace(config.training, **changed.changes)
+    side = changed.side
     faces = load_faces(config.data, height=side, width=side, seed=config.seed)
+    people = faces.split.train.identities
+    images = faces.split.train.subset(people[: round(changed.people * len(people))])
     work.mkdir(parents=True, exist_ok=True)
+    teacher = None
+    if settings.teacher is not None:
+        cache = work / "teachers"
+        teacher = teacher_targets(settings.teacher, images, config.data, cache=cache, note=print)
     space = load_space(Path(config.space)).with_input_size(side, side)
-    for row in networks().itertuples():
+    chosen = networks()
+    for row in chosen.itertuples():
         stem = f"{recipe}-{row.index:03d}-{seed}"
         done = work / f"{stem}.json"
         lock = filelock.FileLock(work / f"{stem}.lock")
@@ -97,7 +143,11 @@ def train_all(config: StudyConfig, recipe: str, seed: int, work: Path) -> None:
                 continue
             spec = space.decode(json.loads(str(row.choices)))
             model = FaceModel.fresh(spec, seed=derive_seed(seed, spec.arch_id))
-            found = trained(model, settings, faces, seed, work / f"{stem}.pt")
+            size = float(chosen.params.median()) / spec.cost().params
+            own = dataclasses.replace(
+                settings, learning_rate=settings.learning_rate * size**changed.rate_exponent
+            )
+            found = trained(model, images, own, faces, seed, teacher, work / stem)
             found |= {"recipe": recipe, "index": int(row.index), "seed": seed}
             partial = work / f"{stem}.partial"
             partial.write_text(json.dumps(found))
@@ -106,12 +156,18 @@ def train_all(config: StudyConfig, recipe: str, seed: int, work: Path) -> None:
 
 
 def trained(
-    model: FaceModel, settings: TrainSettings, faces: StudyFaces, seed: int, checkpoint: Path
+    model: FaceModel,
+    images: FaceImages,
+    settings: TrainSettings,
+    faces: StudyFaces,
+    seed: int,
+    teacher: TeacherTargets | None,
+    folder: Path,
 ) -> dict[str, Any]:
     """Figures and processor seconds of one training, epoch by epoch."""
     epochs: list[dict[str, float]] = []
-    kept = checkpoint.with_suffix(".epochs")
-    if checkpoint.exists() and kept.exists():
+    kept = folder.with_suffix(".epochs")
+    if kept.exists():
         epochs = json.loads(kept.read_text())
     clock = time.process_time()
 
@@ -130,15 +186,16 @@ def trained(
     try:
         train(
             model,
-            faces.split.train,
+            images,
             settings,
             seed=derive_seed(seed, "short", model.description.arch_id),
             on_epoch=after,
-            checkpoint=checkpoint,
+            checkpoints=Checkpoints(folder, keep=1),
+            teacher=teacher,
         )
     except NasFaceError as failure:
         return {"failure": str(failure), "epochs": epochs}
-    checkpoint.unlink(missing_ok=True)
+    Checkpoints(folder).clear()
     kept.unlink(missing_ok=True)
     return {"epochs": epochs}
 

@@ -63,8 +63,9 @@ class Checkpoints:
         try:
             partial.write_bytes(_to_bytes(state))
             os.replace(partial, path)
-        except OSError:
+        except OSError as failure:
             partial.unlink(missing_ok=True)
+            failure.filename = failure.filename or str(path)  # writing names no file
             raise
         files = self._files()
         position = files.index(path)

@@ -32,6 +32,9 @@ from nas_face.train.settings import TrainSettings
 from nas_face.train.teachers import TeacherTargets
 from nas_face.train.verdicts import Watch
 
+MIN_IDENTITIES = 3
+"""Two teach one boundary: a network that tells these two apart, and nobody else."""
+
 _PARTED = ("module", "optimizer")
 """Keys of a checkpoint whose tensors may lie in part on one rank and in part on another."""
 
@@ -74,13 +77,16 @@ def train(
         The same model.
 
     Raises:
-        DataError: fewer than two identities, where the loss needs them.
+        DataError: fewer than three identities, where the loss needs them.
         TrainingDiverged: the loss, the weights or the embeddings went astray.
         RanksLost: another process is gone.
         KeyboardInterrupt: `on_step` returned False.
     """
-    if settings.needs_labels and images.n_identities < 2:
-        raise DataError(f"training needs at least 2 identities, got {images.n_identities}")
+    if settings.needs_labels and images.n_identities < MIN_IDENTITIES:
+        raise DataError(
+            f"training needs at least {MIN_IDENTITIES} identities, and hundreds to be of use, got "
+            f"{images.n_identities}; add people, or learn from a teacher without labels"
+        )
     if (teacher is None) == bool(settings.distil):
         raise ValueError("a teacher goes with settings.distil, and the other way round")
     device = next(model.module.parameters()).device

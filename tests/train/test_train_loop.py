@@ -386,9 +386,11 @@ def test_divergence_is_said_and_not_passed_on(epochs):
         trained(settings=recipe)
 
 
-def test_fewer_than_two_identities_are_refused():
-    with pytest.raises(DataError, match="at least 2 identities, got 1"):
-        trained(images=made_up_faces(n_identities=1))
+@pytest.mark.parametrize("n", [1, 2])
+def test_fewer_than_three_identities_are_refused(n):
+    with pytest.raises(DataError, match=rf"at least 3 identities, .*, got {n}; add people"):
+        trained(images=made_up_faces(n_identities=n))
+    trained(images=made_up_faces(n_identities=3))
 
 
 def test_flips_and_shifts_reach_the_network():
@@ -430,7 +432,7 @@ def test_a_teacher_needs_no_labels():
     )
     first = trained(settings=settings, teacher=Targets())
     assert same_weights(first, trained(images=other, settings=settings, teacher=Targets()))
-    with pytest.raises(DataError, match="at least 2 identities, got 1"):
+    with pytest.raises(DataError, match="at least 3 identities, .* got 1"):
         trained(images=other, settings=TAUGHT, teacher=Targets())
 
 
