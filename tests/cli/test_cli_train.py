@@ -209,7 +209,8 @@ def test_kill_9_at_random_moments_changes_nothing(few, nas_face, tmp_path):
         process.kill()
         process.communicate()
     assert not (out / "model.json").exists()
-    n_kept = [int(path.stem.split("-")[1]) for path in (out / "checkpoints").glob("step-*.safetensors")]
+    kept = (out / "checkpoints").glob("step-*.safetensors")
+    n_kept = [int(path.stem.split("-")[1]) for path in kept]
     assert len(n_kept) == 2
     assert max(n_kept) > 0
     assert nas_face(*command, out).code == 0
