@@ -323,8 +323,20 @@ def test_two_interruptions(tmp_path):
         },
         {"model": lambda: FaceModel.fresh(SPEC, seed=1).noting("another history")},
         {"model": lambda: pruned(FaceModel.fresh(SPEC, seed=1))},
+        {"model": lambda: FaceModel.fresh(SPEC, seed=2)},
+        {"images": FaceImages.from_array(FACES.batch(np.arange(22)), np.arange(22) % 3)},
     ],
-    ids=["seed", "rate", "epochs", "images", "network", "lineage", "pruned"],
+    ids=[
+        "seed",
+        "rate",
+        "epochs",
+        "images",
+        "network",
+        "lineage",
+        "pruned",
+        "weights",
+        "people",
+    ],
 )
 def test_a_checkpoint_of_another_training_is_ignored(other, tmp_path):
     checkpoints = Checkpoints(tmp_path / "run")
