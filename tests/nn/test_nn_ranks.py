@@ -256,10 +256,15 @@ def test_guard_leaves_other_errors_as_they_are(crew):
 
 
 SCRIPT = """
+import sys
+from pathlib import Path
 import torch
 from nas_face.nn.ranks import Ranks
 ranks = Ranks.from_environment(timeout_s=60)
-print(ranks.n, ranks.local_rank == ranks.rank, ranks.gather(torch.tensor([ranks.rank])).tolist())
+told = [ranks.n, ranks.local_rank == ranks.rank,
+*ranks.gather(torch.tensor([ranks.rank])).tolist()]
+# A file each: lines that two processes print at once may run into one another.
+Path(sys.argv[1], str(ranks.rank)).write_text(str(told))
 ranks.close()
 """
 
@@ -270,11 +275,11 @@ def test_torchrun_starts_ranks(tmp_path):
     script.write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
-        [*command, "--nproc-per-node", "2", str(script)],
+        [*command, "--nproc-per-node", "2", str(script), str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=120,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["2 True [0, 1]"] * 2
+    assert [(tmp_path / rank).read_text() for rank in ("0", "1")] == ["[2, True, 0, 1]"] * 2
