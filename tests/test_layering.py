@@ -55,6 +55,8 @@ FENCED = {
     "nni": {"search"},
     "onnx": {"deploy", "foreign"},
     "onnxruntime": {"deploy", "foreign"},
+    "openvino": {"deploy"},
+    "nncf": {"deploy"},
     "yaml": {"space", "study"},
     "typer": {"cli"},
     "rich": {"cli", "study"},

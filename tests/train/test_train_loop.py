@@ -11,7 +11,7 @@ from nas_face.arch.blocks.conv_unit import ConvUnit
 from nas_face.arch.blocks.inverted_residual import InvertedResidual
 from nas_face.arch.heads import GlobalDepthwiseHead
 from nas_face.arch.spec import ArchSpec
-from nas_face.compress import prune
+from nas_face.compress.pruning import prune
 from nas_face.data import FaceImages, load_orl
 from nas_face.data.augment import AugmentSettings
 from nas_face.data.sampling import BatchPlan

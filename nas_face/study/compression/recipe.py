@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, final
 from pydantic import Field
 
 from nas_face.arch.codec import from_data
-from nas_face.compress import Importance
+from nas_face.compress.pruning import Importance
 from nas_face.deploy.quantise import MIN_IMAGES
 from nas_face.errors import ConfigError, SpaceError
 from nas_face.search import parse_quantity

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nas_face.compress import prune
+from nas_face.compress.pruning import prune
 from nas_face.data import PairList
 from nas_face.deploy import (
     OnnxSession,

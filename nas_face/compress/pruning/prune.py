@@ -7,10 +7,10 @@ from typing import final
 
 import numpy as np
 
-from nas_face.compress.channels import Coupling, couple
-from nas_face.compress.importance import Importance, score_classes
-from nas_face.compress.selection import Selection
-from nas_face.compress.surgery import Alive, narrowed, sliced
+from nas_face.compress.pruning.channels import Coupling, couple
+from nas_face.compress.pruning.importance import Importance, score_classes
+from nas_face.compress.pruning.selection import Selection
+from nas_face.compress.pruning.surgery import Alive, narrowed, sliced
 from nas_face.errors import CompressionError
 from nas_face.nn.model import FaceModel
 
@@ -77,7 +77,7 @@ def prune(
     Args:
         model: what to prune.
         target_madds: multiply-accumulates that the result may have at most.
-        importance: criterion; see `nas_face.compress.importance`.
+        importance: criterion; see `nas_face.compress.pruning.importance`.
         round_to: channels; widths of families become multiples of it, as far as the number of
             channels that must go together permits. A family that is not a multiple may stay whole.
         min_keep: fraction of each family that must stay, 0 to 1; one class always stays.

@@ -8,8 +8,8 @@ import pytest
 from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import Conv
-from nas_face.compress.channels import Family, couple
-from nas_face.compress.selection import Counts, Grid, Selection
+from nas_face.compress.pruning.channels import Family, couple
+from nas_face.compress.pruning.selection import Counts, Grid, Selection
 
 TREE = Sequence(
     layers=(Conv(out_channels=4), Conv(out_channels=6), Conv(out_channels=2)),

@@ -32,11 +32,11 @@ from nas_face.arch.heads import (
     VariableGroupHead,
 )
 from nas_face.arch.spec import ArchSpec
-from nas_face.compress import prune
-from nas_face.compress.channels import couple
-from nas_face.compress.importance import Importance
-from nas_face.compress.selection import Selection
-from nas_face.compress.surgery import narrowed
+from nas_face.compress.pruning import prune
+from nas_face.compress.pruning.channels import couple
+from nas_face.compress.pruning.importance import Importance
+from nas_face.compress.pruning.selection import Selection
+from nas_face.compress.pruning.surgery import narrowed
 from nas_face.nn.model import FaceModel
 
 SETTINGS = settings(

@@ -35,7 +35,7 @@ from nas_face.arch.layers import (
     PReLU,
 )
 from nas_face.arch.zoo import NETWORKS, network
-from nas_face.compress.channels import Coupling, couple
+from nas_face.compress.pruning.channels import Coupling, couple
 from nas_face.errors import ShapeError
 
 INPUT = Shape(3, 4, 4)

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Shape
 from nas_face.arch.spec import ArchSpec
-from nas_face.compress import mask_
-from nas_face.compress.channels import Coupling, couple
-from nas_face.compress.surgery import alive_without, narrowed, sliced
+from nas_face.compress.pruning import mask_
+from nas_face.compress.pruning.channels import Coupling, couple
+from nas_face.compress.pruning.surgery import alive_without, narrowed, sliced
 from nas_face.nn.build import build
 from nas_face.nn.model import Description, FaceModel
 from nas_face.nn.modules import TranslationVariantConvModule

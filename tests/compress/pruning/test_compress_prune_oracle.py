@@ -10,7 +10,7 @@ from pruning_checks import random_model, relative_difference, shrunk, without
 from torch import nn
 
 from nas_face.arch.zoo import network
-from nas_face.compress.channels import couple
+from nas_face.compress.pruning.channels import couple
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The walk behind `nas_face.compress.channels`: one rule a layer for what happens to channel
+"""The walk behind `nas_face.compress.pruning.channels`: one rule a layer for what happens to
+channel
 ids."""
 
 from typing import NamedTuple, final

@@ -50,7 +50,7 @@ from nas_face.arch.layers import (
     Resize,
     TranslationVariantConv,
 )
-from nas_face.compress.channels import couple
+from nas_face.compress.pruning.channels import couple
 
 INPUT = Shape(3, 6, 5)
 WIDTHS = st.sampled_from([2, 4, 6, 8, 12])

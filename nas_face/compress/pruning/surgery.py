@@ -19,8 +19,8 @@ from nas_face.arch.layers import (
     PReLU,
     TranslationVariantConv,
 )
-from nas_face.compress.channels import Coupling, Site, columns_of, couple
-from nas_face.compress.walk import Ids, keeps_groups
+from nas_face.compress.pruning.channels import Coupling, Site, columns_of, couple
+from nas_face.compress.pruning.walk import Ids, keeps_groups
 from nas_face.errors import CompressionError
 from nas_face.nn.model import FaceModel
 

@@ -23,8 +23,8 @@ from nas_face.arch.heads import (
 )
 from nas_face.arch.layers import Conv
 from nas_face.arch.zoo import NETWORKS, network
-from nas_face.compress import prune
-from nas_face.compress.channels import couple
+from nas_face.compress.pruning import prune
+from nas_face.compress.pruning.channels import couple
 from nas_face.nn.model import FaceModel
 
 HEADS = {

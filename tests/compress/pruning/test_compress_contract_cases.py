@@ -16,7 +16,7 @@ from nas_face.arch.combinators import Layer, Sequence
 from nas_face.arch.cost import Shape
 from nas_face.arch.heads import AbstractHead
 from nas_face.arch.layers import Conv, Flatten, Linear
-from nas_face.compress.channels import couple
+from nas_face.compress.pruning.channels import couple
 
 INPUT_CHANNELS = 3
 

@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_face.compress.channels import Coupling, Family
+from nas_face.compress.pruning.channels import Coupling, Family
 
 Counts = tuple[int, ...]  # classes that stay, one number for each family
 

@@ -10,8 +10,8 @@ from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import Conv
 from nas_face.arch.zoo import network
-from nas_face.compress import mask_, prune
-from nas_face.compress.channels import couple
+from nas_face.compress.pruning import mask_, prune
+from nas_face.compress.pruning.channels import couple
 from nas_face.errors import CompressionError
 from nas_face.nn.model import FaceModel
 

@@ -9,8 +9,8 @@ from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import BatchNorm, Conv, TranslationVariantConv
 from nas_face.arch.zoo import network
-from nas_face.compress.channels import Coupling, couple
-from nas_face.compress.importance import CRITERIA, Importance, score_classes
+from nas_face.compress.pruning.channels import Coupling, couple
+from nas_face.compress.pruning.importance import CRITERIA, Importance, score_classes
 from nas_face.errors import CompressionError
 from nas_face.nn.model import FaceModel
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_face.arch.layers import BatchNorm, Conv, Linear, TranslationVariantConv
-from nas_face.compress.channels import Coupling, Site, columns_of
-from nas_face.compress.walk import Ids
+from nas_face.compress.pruning.channels import Coupling, Site, columns_of
+from nas_face.compress.pruning.walk import Ids
 from nas_face.errors import CompressionError, near_names
 
 Importance = Literal["l2", "bn_scale", "taylor", "fpgm"]

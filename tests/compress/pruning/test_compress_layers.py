@@ -50,9 +50,9 @@ from nas_face.arch.layers import (
     Resize,
     TranslationVariantConv,
 )
-from nas_face.compress import mask_, prune
-from nas_face.compress.channels import couple
-from nas_face.compress.importance import CRITERIA, Importance
+from nas_face.compress.pruning import mask_, prune
+from nas_face.compress.pruning.channels import couple
+from nas_face.compress.pruning.importance import CRITERIA, Importance
 from nas_face.nn.model import FaceModel
 
 INPUT = Shape(3, 6, 5)

@@ -47,7 +47,7 @@ from numpy.typing import NDArray
 from nas_face.arch.combinators import Layer
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import Conv, Linear
-from nas_face.compress.walk import Ids, Signal, Walk, keeps_groups
+from nas_face.compress.pruning.walk import Ids, Signal, Walk, keeps_groups
 
 
 @final
