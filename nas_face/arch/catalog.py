@@ -25,6 +25,7 @@ from nas_face.arch.heads import (
     PooledLinearHead,
     VariableGroupHead,
 )
+from nas_face.arch.plain import PlainBlock, PlainHead
 from nas_face.errors import ArchError, near_names
 
 _Blocks = (
@@ -46,8 +47,8 @@ _Heads = (
     GlobalDepthwiseHead | VariableGroupHead | NormAwareHead | PooledLinearHead | FlattenLinearHead
 )
 
-Block = Annotated[_Blocks, Field(discriminator="kind")]
-Head = Annotated[_Heads, Field(discriminator="kind")]
+Block = Annotated[_Blocks | PlainBlock, Field(discriminator="kind")]
+Head = Annotated[_Heads | PlainHead, Field(discriminator="kind")]
 
 
 def kind_of(cls: type) -> str:
@@ -57,7 +58,10 @@ def kind_of(cls: type) -> str:
 
 
 BLOCKS: dict[str, type[AbstractBlock]] = {kind_of(cls): cls for cls in get_args(_Blocks)}
+"""Blocks that a search space may name; an ArchSpec may hold `PlainBlock` besides."""
+
 HEADS: dict[str, type[AbstractHead]] = {kind_of(cls): cls for cls in get_args(_Heads)}
+"""Heads that a search space may name; an ArchSpec may hold `PlainHead` besides."""
 
 
 def block_class(kind: str) -> type[AbstractBlock]:

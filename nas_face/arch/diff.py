@@ -8,6 +8,7 @@ from typing import Any, TypeVar, final
 from nas_face.arch.catalog import Block, Head
 from nas_face.arch.combinators import Graph, Layer, Sequence
 from nas_face.arch.cost import Cost, Shape
+from nas_face.arch.plain import PlainBlock, PlainHead
 from nas_face.arch.spec import ArchSpec
 
 T = TypeVar("T")
@@ -84,7 +85,10 @@ class Difference:
 
 
 def compare_specs(a: ArchSpec, b: ArchSpec) -> Difference:
-    """Where two specs differ, in the settings of their blocks."""
+    """Where two specs differ: in the settings of their blocks, or, where one of them holds plain
+    layers, in those of their layers."""
+    if _holds_layers(a) or _holds_layers(b):
+        return compare_networks(a.lower(), a.input, b.lower(), b.input)
     return Difference(
         input_a=a.input,
         input_b=b.input,
@@ -110,6 +114,10 @@ def compare_networks(a: Sequence, x_a: Shape, b: Sequence, x_b: Shape) -> Differ
         cost_b=b.cost(x_b),
         pairs=_pairs(_stages_of_tree(a), _stages_of_tree(b)),
     )
+
+
+def _holds_layers(spec: ArchSpec) -> bool:
+    return any(isinstance(block, PlainBlock | PlainHead) for _, block in spec.named_blocks())
 
 
 @final

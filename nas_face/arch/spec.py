@@ -9,8 +9,9 @@ from typing import Any, ClassVar, final
 
 from nas_face.arch.catalog import Block, Head
 from nas_face.arch.codec import canonical_json, from_data, to_data
-from nas_face.arch.combinators import Sequence
+from nas_face.arch.combinators import Layer, Sequence
 from nas_face.arch.cost import Cost, Shape, in_sequence
+from nas_face.arch.plain import PlainBlock, PlainHead
 from nas_face.errors import ArchError, ShapeError
 
 ARCH_ID_LENGTH = 12
@@ -96,6 +97,41 @@ class ArchSpec:
             layers=(stem, Sequence(layers=stages), next(rest)), names=("stem", "stages", "head")
         )
 
+    @staticmethod
+    def of_tree(network: Sequence, x: Shape) -> "ArchSpec":
+        """The spec that lowers to a given tree, its blocks held as plain layers.
+
+        So a network that no blocks describe, such as a pruned one, is data like any other: it can
+        be costed, compared, trained and identified. Of a tree that was lowered from other blocks
+        it is another spec, with another `arch_id`, though both lower to the same tree.
+
+        Args:
+            network: tree with the children `stem`, `stages` and `head`, as `lower` gives it.
+            x: shape of the image.
+
+        Raises:
+            ArchError: the tree is not of that form.
+            ShapeError: it cannot take `x`, or its head gives no flat vector.
+        """
+        if network.names != ("stem", "stages", "head"):
+            names = ", ".join(name for name, _ in network.named_layers())
+            raise ArchError(f"a tree must have the children stem, stages, head; got {names}")
+        stem, stages, head = network.layers
+        spec = ArchSpec(
+            input_shape=(x.channels, x.height, x.width),
+            stem=_plain_blocks(stem, "stem"),
+            stages=tuple(
+                _plain_blocks(stage, f"stages.{number}")
+                for number, stage in enumerate(_children(stages, "stages"))
+            ),
+            head=PlainHead(
+                embedding_size=network.output_shape(x).channels,
+                layer=head,
+            ),
+        )
+        spec.cost()
+        return spec
+
     def to_data(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         data: dict[str, Any] = to_data(self)
@@ -141,6 +177,16 @@ class ArchSpec:
         for stage, blocks in enumerate(self.stages):
             named += [(f"stages.{stage}.{at}", block) for at, block in enumerate(blocks)]
         return [*named, ("head", self.head)]
+
+
+def _children(layer: Layer, name: str) -> tuple[Layer, ...]:
+    if not isinstance(layer, Sequence) or layer.names:
+        raise ArchError(f"{name} of a tree must be a sequence without names, got {layer.kind}")
+    return layer.layers
+
+
+def _plain_blocks(layer: Layer, name: str) -> tuple[Block, ...]:
+    return tuple(PlainBlock(layer=each) for each in _children(layer, name))
 
 
 @functools.lru_cache(maxsize=65536)

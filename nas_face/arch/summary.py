@@ -17,6 +17,7 @@ from nas_face.arch.combinators import (
 )
 from nas_face.arch.cost import Cost, Shape
 from nas_face.arch.describe import describe_block, describe_layer
+from nas_face.arch.plain import PlainBlock, PlainHead
 from nas_face.arch.spec import ArchSpec
 
 
@@ -109,7 +110,11 @@ def outline(
     words = (
         {}
         if spec is None
-        else {path: describe_block(block) for path, block in spec.named_blocks()}
+        else {
+            path: describe_block(block)
+            for path, block in spec.named_blocks()
+            if not isinstance(block, PlainBlock | PlainHead)
+        }
     )
     parts = []
     for name, layer, shape in _stages(network, x):

@@ -108,7 +108,8 @@ class Description:
         input_shape: channels, height, width of its input.
         preprocessing: what happens to an image before it; gives as many channels as
             `input_shape` has.
-        arch_id: of the ArchSpec that the tree was lowered from, or of its unpruned ancestor.
+        arch_id: of the ArchSpec that the tree was lowered from; of a pruned tree, of the one that
+            `ArchSpec.of_tree` gives.
         lineage: what was done to the weights, oldest first, one plain record a step.
         version: of this format.
     """

@@ -58,12 +58,14 @@ class Site:
     Attributes:
         path: where it is, as the keys of the weights name it, without the last part.
         layer: the node.
+        input: shape of what it reads.
         in_classes: `(in_channels,)`, class of each position that it reads.
         out_classes: `(out_channels,)`, class of each position that it writes.
     """
 
     path: str
     layer: Layer
+    input: Shape
     in_classes: Ids
     out_classes: Ids
 
@@ -136,8 +138,14 @@ def couple(network: Layer, x: Shape) -> Coupling:
     protected = np.zeros(n_classes, np.bool_)
     protected[classes[np.concatenate(walk.protected)]] = True
     sites = tuple(
-        Site(path=path, layer=layer, in_classes=classes[in_ids], out_classes=classes[out_ids])
-        for path, layer, in_ids, out_ids in walk.sites
+        Site(
+            path=path,
+            layer=layer,
+            input=x.shape,
+            in_classes=classes[x.ids],
+            out_classes=classes[y.ids],
+        )
+        for path, layer, x, y in walk.sites
     )
     return Coupling(
         n_classes=n_classes,

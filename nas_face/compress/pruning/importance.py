@@ -2,7 +2,7 @@
 
 Each returns one raw score a class. Classes of one family hold the same layers' weights in the same
 numbers, so raw scores compare within a family; `score_classes` divides them by the family's mean,
-and thereby families compare with one another.
+and thereby families compare with one another. `lamp` makes its own scores comparable.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,20 +15,30 @@ from torch import Tensor, nn
 
 from nas_face.arch.layers import BatchNorm, Conv, Linear, TranslationVariantConv
 from nas_face.compress.pruning.channels import Coupling, Site, columns_of
+from nas_face.compress.pruning.gradients import Gradients
 from nas_face.compress.pruning.walk import Ids
 from nas_face.errors import CompressionError, near_names
 
-Importance = Literal["l2", "bn_scale", "taylor", "fpgm"]
+Importance = Literal["l1", "l2", "lamp", "bn_scale", "fpgm", "taylor", "hessian"]
 Scores = NDArray[np.float64]
 
+BY_GRADIENT: frozenset[Importance] = frozenset({"taylor", "hessian"})
+"""Criteria that need gradients; the others look at the weights alone."""
 
-def score_classes(coupling: Coupling, module: nn.Module, importance: Importance) -> Scores:
-    """Importance of every class, with mean 1 over each family.
+
+def score_classes(
+    coupling: Coupling,
+    module: nn.Module,
+    importance: Importance,
+    gradients: Gradients | None = None,
+) -> Scores:
+    """Importance of every class, with mean 1 over each family; of `lamp`, with maximum 1.
 
     Args:
         coupling: of the tree that `module` was built from.
-        module: its weights, and for `"taylor"` its gradients, are read.
+        module: its weights are read, and for `taylor` without `gradients` their `.grad`.
         importance: name of the criterion.
+        gradients: for those of `BY_GRADIENT`.
 
     Returns:
         `(n_classes,)`; protected classes have whatever the criterion gives them. A family whose
@@ -42,7 +52,7 @@ def score_classes(coupling: Coupling, module: nn.Module, importance: Importance)
         raise CompressionError(
             f"importance: no criterion {importance!r}; {near_names(importance, CRITERIA)}"
         )
-    scores = CRITERIA[importance](coupling, module)
+    scores = CRITERIA[importance](coupling, module, gradients)
     for family in coupling.families:
         members = list(family.classes)
         if not np.isfinite(scores[members]).all():
@@ -50,12 +60,25 @@ def score_classes(coupling: Coupling, module: nn.Module, importance: Importance)
                 f"importance: {importance!r} is not finite for some channels of {family.name}; "
                 "the weights or gradients hold NaN or infinity, so restore an earlier checkpoint"
             )
-        mean = scores[members].mean()
-        scores[members] /= mean if mean > 0 else 1.0
+        if importance != "lamp":
+            mean = scores[members].mean()
+            scores[members] /= mean if mean > 0 else 1.0
     return scores
 
 
-def l2(coupling: Coupling, module: nn.Module) -> Scores:
+def l1(coupling: Coupling, module: nn.Module, gradients: Gradients | None) -> Scores:
+    """Sum of absolute values of the weights that `l2` looks at.
+
+    Source: Li et al., arXiv 1608.08710, section 3.1.
+    Differs: columns are counted too, as in `l2`.
+    """
+    sums = np.zeros(coupling.n_classes)
+    for site, weight in _weights(coupling, module):
+        _add_rows_and_columns(sums, site, weight.detach().abs() / _n_positions(site, weight))
+    return sums
+
+
+def l2(coupling: Coupling, module: nn.Module, gradients: Gradients | None) -> Scores:
     """Root of the sum of squares of all weights that go with the class: of convolutions and linear
     layers, the rows that write its channels and the columns that read them. Of a
     translation-variant convolution it is the mean over positions, as a plain one counts once.
@@ -70,9 +93,12 @@ def l2(coupling: Coupling, module: nn.Module) -> Scores:
     return np.asarray(np.sqrt(squares), np.float64)
 
 
-def bn_scale(coupling: Coupling, module: nn.Module) -> Scores:
+def bn_scale(coupling: Coupling, module: nn.Module, gradients: Gradients | None) -> Scores:
     """Mean absolute scale of the batch normalisations that the class passes; families that pass
     none (inside squeeze-and-excitation), or none that learns its scale, are scored by `l2`.
+
+    A network that was imported with folded normalisations has scales of one only: `restore_norms`
+    brings them back.
 
     Source: Liu et al., network slimming, arXiv 1708.06519, section 3.
     """
@@ -83,14 +109,32 @@ def bn_scale(coupling: Coupling, module: nn.Module) -> Scores:
             np.add.at(sums, site.out_classes, _numpy(scale.abs()))
             np.add.at(n_passed, site.out_classes, 1)
     means = sums / np.maximum(n_passed, 1)
-    return np.where(n_passed > 0, means, l2(coupling, module))
+    return np.where(n_passed > 0, means, l2(coupling, module, None))
 
 
-def taylor(coupling: Coupling, module: nn.Module) -> Scores:
+def lamp(coupling: Coupling, module: nn.Module, gradients: Gradients | None) -> Scores:
+    """Square of `l2` over the sum of those of its family that are not smaller: what its removal
+    costs of what would be left of the family.
+
+    Source: Lee et al., layer-adaptive magnitude pruning, arXiv 2010.07611.
+    Differs: theirs is for single weights of a layer, this for classes of a family.
+    """
+    squares = l2(coupling, module, None) ** 2
+    scores = np.ones(coupling.n_classes)
+    for family in coupling.families:
+        members = np.array(family.classes)
+        rising = members[np.argsort(squares[members], kind="stable")]
+        at_least = np.cumsum(squares[rising][::-1])[::-1]
+        scores[rising] = squares[rising] / np.where(at_least > 0, at_least, 1.0)
+    return scores
+
+
+def taylor(coupling: Coupling, module: nn.Module, gradients: Gradients | None) -> Scores:
     """Sum of |weight x gradient| over the weights that `l2` looks at: a first-order bound of how
     much the loss changes without the class.
 
-    The caller has run the backward passes; gradients are read as they stand.
+    With `gradients` it is the mean of that over samples. Without, the caller has run the backward
+    passes, and the weights' `.grad` is read as it stands.
 
     Source: Molchanov et al., arXiv 1906.10771, equation 8.
     Differs: absolute values instead of squares, so that many small weights count.
@@ -100,16 +144,42 @@ def taylor(coupling: Coupling, module: nn.Module) -> Scores:
     """
     sums = np.zeros(coupling.n_classes)
     for site, weight in _weights(coupling, module):
-        if weight.grad is None:
+        key = f"{site.path}.weight"
+        found = weight.grad if gradients is None else gradients.magnitudes.get(key)
+        if found is None:
             raise CompressionError(
-                f"importance: 'taylor' needs gradients and {site.path}.weight has none; run a "
+                f"importance: 'taylor' needs gradients and {key} has none; run a "
                 "loss backward on the model first, or choose 'l2'"
             )
-        _add_rows_and_columns(sums, site, (weight.detach() * weight.grad).abs())
+        _add_rows_and_columns(sums, site, (weight.detach() * found).abs())
     return sums
 
 
-def fpgm(coupling: Coupling, module: nn.Module) -> Scores:
+def hessian(coupling: Coupling, module: nn.Module, gradients: Gradients | None) -> Scores:
+    """Sum of (weight x gradient) squared over the weights that `l2` looks at, the mean of it over
+    samples: the second-order change of the loss, with the diagonal of the empirical Fisher matrix
+    for the Hessian.
+
+    Source: LeCun et al., optimal brain damage, NIPS 1989; the Fisher matrix in its
+        place as in Molchanov et al., arXiv 1906.10771.
+
+    Raises:
+        CompressionError: a weight has no gradients.
+    """
+    sums = np.zeros(coupling.n_classes)
+    for site, weight in _weights(coupling, module):
+        key = f"{site.path}.weight"
+        squares = None if gradients is None else gradients.squares.get(key)
+        if squares is None:
+            raise CompressionError(
+                f"importance: 'hessian' needs gradients of single samples and {key} has none; "
+                "pass what angular_gradients or per_sample_gradients give, or choose 'l2'"
+            )
+        _add_rows_and_columns(sums, site, weight.detach().square() * squares)
+    return sums
+
+
+def fpgm(coupling: Coupling, module: nn.Module, gradients: Gradients | None) -> Scores:
     """Sum of distances to the other classes of the family: a class near the middle of its family
     is the easiest to stand in for.
 
@@ -139,11 +209,14 @@ def fpgm(coupling: Coupling, module: nn.Module) -> Scores:
     return scores
 
 
-CRITERIA: dict[Importance, Callable[[Coupling, nn.Module], Scores]] = {
+CRITERIA: dict[Importance, Callable[[Coupling, nn.Module, Gradients | None], Scores]] = {
+    "l1": l1,
     "l2": l2,
+    "lamp": lamp,
     "bn_scale": bn_scale,
-    "taylor": taylor,
     "fpgm": fpgm,
+    "taylor": taylor,
+    "hessian": hessian,
 }
 """Every criterion by name."""
 

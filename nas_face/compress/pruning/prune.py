@@ -1,20 +1,23 @@
-"""Structured pruning to a budget of multiply-accumulates: a model in, a narrower model out."""
+"""Structured pruning to a target: a model in, a narrower model out."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import final
 
-import numpy as np
-
-from nas_face.compress.pruning.channels import Coupling, couple
-from nas_face.compress.pruning.importance import Importance, score_classes
-from nas_face.compress.pruning.selection import Selection
-from nas_face.compress.pruning.surgery import Alive, narrowed, sliced
+from nas_face.compress.pruning.cutter import Cutter
+from nas_face.compress.pruning.gradients import Gradients
+from nas_face.compress.pruning.importance import Importance
+from nas_face.compress.pruning.measured import fit_measured
+from nas_face.compress.pruning.scope import Scope
+from nas_face.compress.pruning.selection import Counts
+from nas_face.compress.pruning.target import Target
 from nas_face.errors import CompressionError
 from nas_face.nn.model import FaceModel
 
 logger = logging.getLogger(__name__)
+
+MAX_MEASUREMENTS = 16
 
 
 @final
@@ -45,42 +48,71 @@ class PruneResult:
 
     Attributes:
         model: the pruned model.
-        target_madds: what was asked for.
+        target: what was asked for.
+        reached: what the pruned model has of it; of a measured cost, the mean of its measurements.
+        measurements: of a measured cost: MAdds of every network that was measured and the mean of
+            what it gave, in order.
         madds_before: of the model that was given.
-        madds_after: of the pruned model, at most `target_madds`.
+        madds_after: of the pruned model.
+        params_before: of the model that was given.
+        params_after: of the pruned model.
         removed: classes that went, as `channels.couple` of the given model's tree numbers them.
         families: one for each family that may be pruned, also where nothing went.
     """
 
     model: FaceModel
-    target_madds: int
+    target: Target
+    reached: float
+    measurements: tuple[tuple[int, float], ...] = ()
     madds_before: int
     madds_after: int
+    params_before: int
+    params_after: int
     removed: tuple[int, ...]
     families: tuple[FamilyWidth, ...]
+
+    @property
+    def off_target(self) -> float:
+        """How far from the target, as a share of it; below 0 where less was reached. MAdds and
+        parameters are never above it."""
+        return self.reached / self.target.amount - 1
 
 
 def prune(
     model: FaceModel,
     *,
-    target_madds: int,
+    target: Target | None = None,
+    target_madds: int | None = None,
     importance: Importance = "l2",
+    scope: Scope = "global",
     round_to: int = 8,
     min_keep: float = 0.25,
+    gradients: Gradients | None = None,
+    tolerance: float = 0.01,
+    max_measurements: int = MAX_MEASUREMENTS,
 ) -> PruneResult:
-    """Remove the least important channels until a network costs no more than a target.
+    """Remove the least important channels until a network meets a target.
 
     The embedding keeps its size by construction. The given model is not changed; the result
     computes exactly what the given one would with the removed channels silenced, so it needs
-    fine-tuning like any pruned network.
+    fine-tuning like any pruned network, and `recalibrate_norms` at the least.
+
+    MAdds and parameters end at the target or below it, by less than `tolerance` wherever the grid
+    of widths has such a network near the ranking; `off_target` of the result says how far, and
+    more than the tolerance is logged as a warning.
 
     Args:
         model: what to prune.
-        target_madds: multiply-accumulates that the result may have at most.
+        target: what to reach; or
+        target_madds: short for `Target(madds=...)`.
         importance: criterion; see `nas_face.compress.pruning.importance`.
+        scope: which families of channels are ranked together.
         round_to: channels; widths of families become multiples of it, as far as the number of
             channels that must go together permits. A family that is not a multiple may stay whole.
         min_keep: fraction of each family that must stay, 0 to 1; one class always stays.
+        gradients: for `taylor` and `hessian`.
+        tolerance: how near to the target is near enough, as a share of it.
+        max_measurements: most calls of a measured target's cost.
 
     Raises:
         CompressionError: an argument is out of range, the target is above the present cost or
@@ -90,87 +122,106 @@ def prune(
         >>> from nas_face.arch.zoo import network
         >>> model = FaceModel.fresh(network("mobilefacenet_128").spec, seed=0)
         >>> result = prune(model, target_madds=110_000_000)
-        >>> result.madds_before, 108_000_000 < result.madds_after <= 110_000_000
+        >>> result.madds_before, 108_900_000 < result.madds_after <= 110_000_000
         (220965376, True)
         >>> result.model.description.embedding_size
         128
     """
-    _check_arguments(round_to=round_to, min_keep=min_keep)
-    network, x = model.description.network, model.description.input
-    madds_before = model.description.cost.madds
-    if target_madds > madds_before:
+    if (target is None) == (target_madds is None):
+        raise CompressionError("target: give target or target_madds, and not both")
+    return pruned_to(
+        model,
+        target or Target(madds=target_madds),
+        importance=importance,
+        scope=scope,
+        round_to=round_to,
+        min_keep=min_keep,
+        gradients=gradients,
+        tolerance=tolerance,
+        max_measurements=max_measurements,
+        whole={},
+    )
+
+
+def pruned_to(
+    model: FaceModel,
+    target: Target,
+    *,
+    importance: Importance,
+    scope: Scope,
+    round_to: int,
+    min_keep: float,
+    gradients: Gradients | None,
+    tolerance: float,
+    max_measurements: int,
+    whole: Mapping[str, int],
+) -> PruneResult:
+    """As `prune`, of a model that may have lost channels before.
+
+    Args:
+        whole: channels of families before earlier rounds, by name; `min_keep` is of these.
+    """
+    if not 0 <= tolerance < 1 or max_measurements < 4:
         raise CompressionError(
-            f"target_madds must be at most the {madds_before:,} MAdds that the model has, got "
-            f"{target_madds:,}; pruning only removes"
+            "tolerance must be from 0 to 1 and max_measurements 4 or more, got "
+            f"{tolerance} and {max_measurements}"
         )
-    coupling = couple(network, x)
-    scores = score_classes(coupling, model.module, importance)
-    selection = Selection(coupling, scores, round_to=round_to, min_keep=min_keep)
-
-    def madds(alive: Alive) -> int:
-        return narrowed(network, coupling, alive).cost(x).madds
-
-    _check_reachable(target_madds, selection, madds)
-    counts = selection.fit(target_madds, lambda counts: madds(selection.alive(counts)))
-    alive = selection.alive(counts)
-    pruned = _rebuilt(model, coupling, alive)
-    madds_after = pruned.description.cost.madds
+    cutter = Cutter(
+        model,
+        importance=importance,
+        scope=scope,
+        round_to=round_to,
+        min_keep=min_keep,
+        gradients=gradients,
+        whole=whole,
+    )
+    measurements: tuple[tuple[int, float], ...] = ()
+    if target.quantity == "cost":
+        counts, points = fit_measured(
+            cutter, model, target, tolerance=tolerance, max_calls=max_measurements
+        )
+        measurements = tuple((point.madds, point.value) for point in points)
+        reached = next(point.value for point in points if point.counts == counts)
+    else:
+        counts = cutter.fit(target.quantity, int(target.amount), tolerance=tolerance)
+        reached = cutter.counter(target.quantity)(counts)
+    pruned = cutter.model(counts)
+    before, after = model.description.cost, pruned.description.cost
     step = (
-        f"pruned from {madds_before:,} to {madds_after:,} MAdds "
-        f"(importance={importance}, round_to={round_to}, min_keep={min_keep})"
+        f"pruned from {before.madds:,} to {after.madds:,} MAdds (target="
+        f"{target.said(target.amount)}, importance={importance}, scope={scope}, "
+        f"round_to={round_to}, min_keep={min_keep}, arch_id before={model.description.arch_id})"
     )
     logger.info("%s", step)
-    return PruneResult(
+    result = PruneResult(
         model=pruned.noting(step),
-        target_madds=target_madds,
-        madds_before=madds_before,
-        madds_after=madds_after,
-        removed=tuple(np.flatnonzero(~alive).tolist()),
-        families=tuple(
-            FamilyWidth(
-                name=family.name,
-                channels_before=len(family.classes) * family.class_width,
-                channels_after=count * family.class_width,
-            )
-            for family, count in zip(coupling.families, counts, strict=True)
-        ),
+        target=target,
+        reached=reached,
+        measurements=measurements,
+        madds_before=before.madds,
+        madds_after=after.madds,
+        params_before=before.params,
+        params_after=after.params,
+        removed=cutter.removed(counts),
+        families=_widths(cutter, counts),
     )
+    if abs(result.off_target) > tolerance:
+        logger.warning(
+            "%s is %.1f %% off the target of %s; a round_to below %d comes nearer",
+            target.said(reached),
+            100 * result.off_target,
+            target.said(target.amount),
+            round_to,
+        )
+    return result
 
 
-def _check_arguments(*, round_to: int, min_keep: float) -> None:
-    if round_to < 1:
-        raise CompressionError(f"round_to must be 1 or more channels, got {round_to}")
-    if not 0 <= min_keep <= 1:
-        raise CompressionError(f"min_keep must be a fraction from 0 to 1, got {min_keep}")
-
-
-def _check_reachable(
-    target_madds: int, selection: Selection, madds: Callable[[Alive], int]
-) -> None:
-    """Raise if the narrowest network is above the target, and say what each knob would give."""
-    smallest = madds(selection.alive(selection.floors))
-    if smallest <= target_madds:
-        return
-    looser = {
-        "min_keep=0": selection.loosened(min_keep=0.0),
-        "round_to=1": selection.loosened(round_to=1),
-        "both": selection.loosened(round_to=1, min_keep=0.0),
-    }
-    allowed = {knob: madds(each.alive(each.floors)) for knob, each in looser.items()}
-    remedies = [f"{knob} would allow {n:,}" for knob, n in allowed.items() if n < smallest]
-    raise CompressionError(
-        f"target_madds={target_madds:,} cannot be reached: with min_keep={selection.min_keep} and "
-        f"round_to={selection.round_to} the smallest network has {smallest:,} MAdds; "
-        + (", ".join(remedies) or "nothing narrower exists, so start from a smaller network")
+def _widths(cutter: Cutter, counts: Counts) -> tuple[FamilyWidth, ...]:
+    return tuple(
+        FamilyWidth(
+            name=family.name,
+            channels_before=len(family.classes) * family.class_width,
+            channels_after=count * family.class_width,
+        )
+        for family, count in zip(cutter.coupling.families, counts, strict=True)
     )
-
-
-def _rebuilt(model: FaceModel, coupling: Coupling, alive: Alive) -> FaceModel:
-    """The model with only the classes that are alive, on the same device and in the same mode."""
-    description = replace(
-        model.description, network=narrowed(model.description.network, coupling, alive)
-    )
-    pruned = FaceModel.of(description, sliced(model.module.state_dict(), coupling, alive))
-    pruned.module.to(next(model.module.parameters()).device)
-    pruned.module.train(model.module.training)
-    return pruned

@@ -96,23 +96,39 @@ def _narrowed(layer: Layer, sites: Mapping[str, Site], alive: Alive, path: str) 
                 for name, step in layer.named_steps()
             )
             return replace(layer, steps=steps)
-        case Conv():
-            site = sites[path]
-            groups = layer.groups
-            if not keeps_groups(layer, len(site.in_classes)):
-                group_width = len(site.in_classes) // groups
-                groups = int(alive[site.in_classes].sum()) // group_width
-            return replace(layer, out_channels=int(alive[site.out_classes].sum()), groups=groups)
-        case Linear():
-            return replace(layer, out_features=int(alive[sites[path].out_classes].sum()))
         case ChannelSlice():
             before = alive[sites[path].in_classes]
             return ChannelSlice(
                 start=int(before[: layer.start].sum()), stop=int(before[: layer.stop].sum())
             )
+        case _:
+            site = sites[path]
+            n_read, n_written = (
+                int(alive[classes].sum()) for classes in (site.in_classes, site.out_classes)
+            )
+            return narrowed_to(site, n_read, n_written)
+
+
+def narrowed_to(site: Site, n_read: int, n_written: int) -> Layer:
+    """A primitive layer for fewer channels; slices, which depend on which they are, excepted.
+
+    Args:
+        site: where the layer is.
+        n_read: channels that it reads.
+        n_written: channels that it writes.
+    """
+    layer = site.layer
+    match layer:
+        case Conv():
+            groups = layer.groups
+            if not keeps_groups(layer, len(site.in_classes)):
+                groups = groups * n_read // len(site.in_classes)
+            return replace(layer, out_channels=n_written, groups=groups)
+        case Linear():
+            return replace(layer, out_features=n_written)
         case CrossCovarianceAttention():
-            heads = _head_classes(layer, sites[path].out_classes)
-            return CrossCovarianceAttention(heads=int(alive[heads].sum()))
+            heads = layer.heads * n_written // len(site.out_classes)
+            return CrossCovarianceAttention(heads=heads)
         case _:
             return layer
 

@@ -75,7 +75,7 @@ class Walk:
         ties: pairs of arrays of one length, tied position by position.
         protected: ids that must stay.
         tensors: ids of everything that enters or leaves a node.
-        sites: path, node, ids read and ids written, of primitive layers and splits.
+        sites: path, node, what it reads and what it writes, of primitive layers and splits.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Walk:
         self.ties: list[tuple[Ids, Ids]] = []
         self.protected: list[Ids] = []
         self.tensors: list[Ids] = []
-        self.sites: list[tuple[str, Layer, Ids, Ids]] = []
+        self.sites: list[tuple[str, Layer, Signal, Signal]] = []
 
     def fresh(self, count: int) -> Ids:
         """Hand out new ids."""
@@ -127,7 +127,7 @@ class Walk:
                 cuts = zip(np.split(x.ids, ends), np.split(x.silent, ends), strict=True)
                 parts = [x._replace(ids=ids, silent=silent) for ids, silent in cuts]
                 y = _concat(self._branches(layer.branches, parts, path))
-                self.sites.append((path, layer, x.ids, y.ids))
+                self.sites.append((path, layer, x, y))
                 return y
             case Gate():
                 factor = self.visit(layer.body, x, _below(path, "body"))
@@ -144,7 +144,7 @@ class Walk:
                 return values[-1]
             case _:
                 y = self._primitive(layer, x)
-                self.sites.append((path, layer, x.ids, y.ids))
+                self.sites.append((path, layer, x, y))
                 return y
 
     def _branches(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -92,6 +93,12 @@ def randomise_(module: nn.Module, *, seed: int) -> None:
                 for parameter in each.parameters(recurse=False):
                     fill_(parameter, 0.5, 1.5)
     module.eval()
+
+
+def noise_crops(model: FaceModel, *, n: int = 2, seed: int = 0) -> NDArray[np.uint8]:
+    """Images of the model's input size in which every pixel is random."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (n, model.height, model.width, 3), dtype=np.uint8)
 
 
 def random_choice(coupling: Coupling, *, seed: int) -> list[int]:

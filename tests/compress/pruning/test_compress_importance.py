@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from pruning_checks import random_model, shrunk, tree_model
+from pruning_checks import noise_crops, random_model, shrunk, tree_model
 
 from nas_face.arch.combinators import Sequence
 from nas_face.arch.cost import Shape
 from nas_face.arch.layers import BatchNorm, Conv, TranslationVariantConv
 from nas_face.arch.zoo import network
+from nas_face.compress.pruning import angular_gradients, per_sample_gradients
 from nas_face.compress.pruning.channels import Coupling, couple
 from nas_face.compress.pruning.importance import CRITERIA, Importance, score_classes
 from nas_face.errors import CompressionError
@@ -57,6 +58,68 @@ def test_l2_sums_rows_and_columns(model: FaceModel, coupling: Coupling) -> None:
     singles = [np.sqrt((b[i] ** 2).sum() + (out[:, i] ** 2).sum()) for i in range(4)]
     assert scores[PAIRS] == pytest.approx(of_mean_one(pairs))
     assert scores[SINGLES] == pytest.approx(of_mean_one(singles))
+
+
+def test_l1_sums_absolute_rows_and_columns(model: FaceModel, coupling: Coupling) -> None:
+    a, grouped, b, out = (np.abs(weight(model, path)) for path in ("a", "grouped", "b", "out"))
+    scores = score_classes(coupling, model.module, "l1")
+    pairs = [a[2 * i : 2 * i + 2].sum() + grouped[i].sum() + b[:, i].sum() for i in range(3)]
+    singles = [b[i].sum() + out[:, i].sum() for i in range(4)]
+    assert scores[PAIRS] == pytest.approx(of_mean_one(pairs))
+    assert scores[SINGLES] == pytest.approx(of_mean_one(singles))
+
+
+def test_lamp_is_the_share_of_what_is_left(model: FaceModel, coupling: Coupling) -> None:
+    squares = score_classes(coupling, model.module, "l2") ** 2
+    scores = score_classes(coupling, model.module, "lamp")
+    for members in (PAIRS, SINGLES):
+        expected = [
+            squares[each]
+            / sum(squares[other] for other in members if squares[other] >= squares[each])
+            for each in members
+        ]
+        assert scores[members] == pytest.approx(expected)
+
+
+def test_hessian_sums_squares_of_every_samples_products(
+    model: FaceModel, coupling: Coupling
+) -> None:
+    crops = noise_crops(model, n=3)
+    products = {path: np.zeros_like(weight(model, path)) for path in ("a", "grouped", "b", "out")}
+    for crop in crops:
+        model.module.zero_grad()
+        model.module(model.description.preprocessing.apply(crop[None])).square().sum().backward()
+        for path in products:
+            gradient = model.module.get_parameter(f"{path}.weight").grad.numpy()
+            products[path] += (weight(model, path) * gradient) ** 2
+    gradients = per_sample_gradients(model, crops, lambda y, number: y.square().sum())
+    scores = score_classes(coupling, model.module, "hessian", gradients)
+    singles = [products["b"][i].sum() + products["out"][:, i].sum() for i in range(4)]
+    pairs = [
+        products["a"][2 * i : 2 * i + 2].sum()
+        + products["grouped"][i].sum()
+        + products["b"][:, i].sum()
+        for i in range(3)
+    ]
+    assert scores[SINGLES] == pytest.approx(of_mean_one(singles), rel=1e-5)
+    assert scores[PAIRS] == pytest.approx(of_mean_one(pairs), rel=1e-5)
+
+
+def test_hessian_needs_gradients_of_single_samples(model: FaceModel, coupling: Coupling) -> None:
+    model.module(torch.ones(1, *INPUT)).sum().backward()
+    with pytest.raises(CompressionError, match="single samples and a.weight has none"):
+        score_classes(coupling, model.module, "hessian")
+
+
+def test_taylor_of_one_sample_is_that_of_its_own_backward(
+    model: FaceModel, coupling: Coupling
+) -> None:
+    crops = noise_crops(model, n=1)
+    gradients = per_sample_gradients(model, crops, lambda y, number: y.square().sum())
+    model.module(model.description.preprocessing.apply(crops)).square().sum().backward()
+    assert score_classes(coupling, model.module, "taylor", gradients) == pytest.approx(
+        score_classes(coupling, model.module, "taylor"), rel=1e-5
+    )
 
 
 def test_l2_of_few_wide_groups_sums_columns_of_all_groups() -> None:
@@ -176,11 +239,12 @@ def test_fpgm_sums_distances_within_the_family(model: FaceModel, coupling: Coupl
 @pytest.mark.parametrize("importance", CRITERIA)
 def test_every_family_of_a_network_has_mean_one(importance: Importance) -> None:
     model = random_model(shrunk(network("seesaw_shuffle").spec, side=32))
-    model.module(torch.rand(1, 3, 32, 32)).square().sum().backward()
     coupling = couple(model.description.network, model.description.input)
-    scores = score_classes(coupling, model.module, importance)
+    gradients = angular_gradients(model, noise_crops(model, n=1))
+    scores = score_classes(coupling, model.module, importance, gradients)
+    reduced = np.max if importance == "lamp" else np.mean
     for family in coupling.families:
-        assert scores[list(family.classes)].mean() == pytest.approx(1.0)
+        assert reduced(scores[list(family.classes)]) == pytest.approx(1.0)
         assert scores[list(family.classes)].min() >= 0
 
 

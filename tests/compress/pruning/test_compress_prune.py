@@ -54,6 +54,7 @@ def test_mode_of_the_module_is_kept(model: FaceModel) -> None:
 def test_present_cost_as_target_removes_nothing(model: FaceModel) -> None:
     result = prune(model, target_madds=model.description.cost.madds)
     assert result.removed == ()
+    assert result.model.description.arch_id == SPEC.arch_id
     assert result.model.description.network == model.description.network
     assert all(each.n_removed == 0 for each in result.families)
 
@@ -110,9 +111,9 @@ def test_lineage_says_what_was_done(model: FaceModel) -> None:
     result = prune(model, target_madds=before // 2, round_to=4)
     assert result.model.description.lineage == (
         f"pruned from {before:,} to {result.madds_after:,} MAdds "
-        "(importance=l2, round_to=4, min_keep=0.25)",
+        f"(target={before // 2:,} MAdds, importance=l2, scope=global, round_to=4, min_keep=0.25, "
+        f"arch_id before={SPEC.arch_id})",
     )
-    assert result.model.description.arch_id == SPEC.arch_id
 
 
 def test_target_above_the_present_cost(model: FaceModel) -> None:

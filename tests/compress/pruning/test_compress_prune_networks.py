@@ -1,6 +1,7 @@
 """Published networks of every kind and every head: pruned equals masked, at several budgets."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pruning_checks import (
 )
 
 from nas_face.arch.combinators import Concat, Gate, Graph, Layer, Product, Sequence, Split, Sum
+from nas_face.arch.cost import Shape
 from nas_face.arch.heads import (
     GlobalDepthwiseHead,
     NormAwareHead,
@@ -22,9 +24,11 @@ from nas_face.arch.heads import (
     VariableGroupHead,
 )
 from nas_face.arch.layers import Conv
+from nas_face.arch.spec import ArchSpec
 from nas_face.arch.zoo import NETWORKS, network
 from nas_face.compress.pruning import prune
 from nas_face.compress.pruning.channels import couple
+from nas_face.compress.pruning.surgery import narrowed
 from nas_face.nn.model import FaceModel
 
 HEADS = {
@@ -35,6 +39,18 @@ HEADS = {
     "norm_aware": NormAwareHead(embedding_size=64, tail_channels=96),
     "pooled_linear": PooledLinearHead(embedding_size=64, tail_channels=96),
 }
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_embedding_stays_whatever_else_goes(name: str) -> None:
+    spec = network(name).spec
+    tree = spec.lower()
+    coupling = couple(tree, spec.input)
+    alive = coupling.protected.copy()
+    alive[[family.classes[0] for family in coupling.families]] = True  # one of each
+    assert alive.sum() < coupling.n_classes
+    smallest = narrowed(tree, coupling, alive)
+    assert smallest.output_shape(spec.input) == Shape(spec.embedding_size, 1, 1)
 
 
 def test_each_kind_is_of_every_family() -> None:
@@ -53,7 +69,8 @@ def test_zoo_network_equals_its_masked_self(name: str, percent: int) -> None:
     result = prune(model, target_madds=target, min_keep=0.1)
 
     after = result.model.description
-    assert 0.98 * target < after.cost.madds <= target
+    assert 0.99 * target < after.cost.madds <= target
+    assert result.off_target == after.cost.madds / target - 1
     assert (result.madds_before, result.madds_after) == (before.cost.madds, after.cost.madds)
     assert counted_madds(result.model) == after.cost.madds
     assert after.embedding_size == before.embedding_size
@@ -90,6 +107,12 @@ def test_pruned_model_survives_disk(name: str, tmp_path: Path) -> None:
     loaded = FaceModel.load(tmp_path)
 
     assert loaded.description == pruned.description
+    spec = ArchSpec.of_tree(loaded.description.network, loaded.description.input)
+    assert spec.arch_id == loaded.description.arch_id != network(name).spec.arch_id
+    (tmp_path / "spec.json").write_text(json.dumps(spec.to_data()))
+    again = FaceModel.fresh(ArchSpec.load(tmp_path / "spec.json"), seed=1)
+    assert again.description.arch_id == spec.arch_id
+    again.module.load_state_dict(loaded.module.state_dict(), strict=True)
     images = torch.ones(1, *pruned.description.input_shape)
     with torch.no_grad():
         assert torch.equal(loaded.module.eval()(images), pruned.module(images))
