@@ -1,4 +1,4 @@
-"""How long one image takes, measured in turns with a reference network."""
+"""How long one image takes, measured in turns with a reference network or file."""
 
 import tempfile
 import time
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nas_face.deploy.onnx_export import export_onnx
 from nas_face.deploy.runtime import OnnxSession
+from nas_face.deploy.session import Session, open_model_file
 from nas_face.nn.model import FaceModel
 
 ROUNDS: Final = 30
@@ -41,8 +42,8 @@ class Latency:
 
 
 def measure_in_turns(
-    candidate: OnnxSession | Path,
-    reference: OnnxSession | Path,
+    candidate: Session | Path,
+    reference: Session | Path,
     *,
     rounds: int = ROUNDS,
     warmup: int = WARMUP,
@@ -52,23 +53,25 @@ def measure_in_turns(
     A machine that is slowed down by other work slows both members of a pair, so the ratio stays
     true when the milliseconds do not. Sessions of one thread are timed by the processor time of
     that thread, which stands still while another program has the processor; others by the clock on
-    the wall. The image is the same in every call.
+    the wall. Both runtimes compute in the caller's thread where they may use one. The image is the
+    same in every call.
 
     Args:
-        candidate: file or open session.
+        candidate: ONNX or OpenVINO file, or an open session of either runtime.
         reference: file or open session; a path is opened with one thread.
         rounds: timed pairs, at least 1.
         warmup: pairs before them that are not timed.
 
     Raises:
         ValueError: `rounds` is below 1 or `warmup` below 0.
+        ConfigError: a file is one of OpenVINO, which is not installed.
         DeployError: a file does not run.
     """
     if rounds < 1 or warmup < 0:
         raise ValueError(f"need rounds >= 1 and warmup >= 0, got {rounds} and {warmup}")
     runs = []
     for each in (candidate, reference):
-        session = OnnxSession(each) if isinstance(each, Path) else each
+        session = open_model_file(each) if isinstance(each, Path) else each
         runs.append((session, _random_image(session)))
     alone = all(session.threads == 1 for session, _ in runs)
     now = time.thread_time if alone else time.perf_counter
@@ -136,6 +139,6 @@ class LatencyMeter:
             return OnnxSession(path)  # holds the whole file in memory
 
 
-def _random_image(session: OnnxSession) -> NDArray[np.float32]:
+def _random_image(session: Session) -> NDArray[np.float32]:
     shape = (1, 3, session.height, session.width)
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)

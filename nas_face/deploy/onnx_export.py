@@ -89,6 +89,9 @@ def _preprocess(graph: GraphWriter, preprocessing: Preprocessing) -> str:
 
     Folding them into the first convolution would be wrong at the border: its padding is zero
     after normalisation, not before.
+
+    The package insightface goes by names to tell whether a file normalises: one of the first eight
+    nodes must begin with `Sub`, one with `Mul`, or it normalises by itself as well.
     """
     x = INPUT
     if preprocessing.channel_order == "BGR":
@@ -100,9 +103,12 @@ def _preprocess(graph: GraphWriter, preprocessing: Preprocessing) -> str:
         x = graph.node("Mul", "preprocessing.shares", (x, shares))
         x = graph.node("ReduceSum", "preprocessing.grey", (x, axis))
     mean = graph.floats("preprocessing.mean", np.array(preprocessing.mean))
-    scale = graph.floats("preprocessing.scale", np.array(preprocessing.scale))
-    centred = graph.node("Sub", "preprocessing.centred", (x, mean))
-    return graph.node("Div", PREPROCESSED, (centred, scale))
+    scale = graph.floats("preprocessing.scale", 1 / np.array(preprocessing.scale))
+    nodes = [("Sub", "preprocessing.centred", mean), ("Mul", PREPROCESSED, scale)]
+    for operator, value, number in nodes:
+        name = f"{operator}_{value}"
+        (x,) = graph.node_with_outputs(operator, name, (x, number), (value,))
+    return x
 
 
 def _properties(model: FaceModel) -> dict[str, str]:

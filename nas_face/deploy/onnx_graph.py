@@ -10,6 +10,8 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 INPUT: Final = "image"
 OUTPUT: Final = "embedding"
 NEXT_TO_NOTHING: Final = 1e-20
+# In the names of all nodes that turn pixels into the network's input.
+PREPROCESSING: Final = "preprocessing."
 
 Attribute = int | float | str | tuple[int, ...]
 
@@ -105,3 +107,14 @@ class GraphWriter:
     def _claim(self, name: str) -> None:
         assert name not in self._names, f"two values are called {name}"
         self._names.add(name)
+
+
+def preprocessing_first(graph: GraphProto) -> None:
+    """Move the nodes of preprocessing, which read nothing but the image and arrays, to the front.
+
+    Quantisers put nodes that restore weights there, behind which the package insightface would not
+    find out that the file normalises (see `onnx_export`).
+    """
+    ordered = sorted(graph.node, key=lambda node: PREPROCESSING not in node.name)
+    del graph.node[:]
+    graph.node.extend(ordered)

@@ -9,6 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from nas_face.deploy.batches import embed_in_batches
 from nas_face.deploy.onnx_graph import INPUT, OUTPUT
 from nas_face.errors import DeployError
 
@@ -24,7 +25,8 @@ class OnnxSession:
         threads: that one call may use.
 
     Attributes:
-        threads: that one call may use.
+        path: of the file.
+        threads: that one call may use. With one, it is the caller's.
         height: of the image that the file takes, in pixels.
         width: of the image that the file takes, in pixels.
         embedding_size: length of the embedding.
@@ -45,17 +47,7 @@ class OnnxSession:
         self.properties: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One forward pass.
-
-        Args:
-            x: `(N, 3, H, W)` float32 RGB, values 0 to 255, N at least 1.
-
-        Returns:
-            `(N, embedding_size)`.
-
-        Raises:
-            DeployError: ONNX Runtime refuses.
-        """
+        """One forward pass; see `Session.run`."""
         try:
             y: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: x})[0]
         except FAILURES as failure:
@@ -65,40 +57,15 @@ class OnnxSession:
     def embed(
         self, images: NDArray[np.uint8], *, flip: bool = True, batch_size: int = 16
     ) -> NDArray[np.float32]:
-        """Embeddings of face crops, not of unit length; the same contract as `FaceModel.embed`.
-
-        Args:
-            images: `(N, H, W, 3)` uint8 RGB crops of the file's input size.
-            flip: add the embedding of the mirrored crop, as verification protocols do.
-            batch_size: images in one forward pass.
-
-        Returns:
-            `(N, embedding_size)`.
-
-        Raises:
-            ValueError: the images have another type or size, or `batch_size` is below 1.
-            DeployError: ONNX Runtime refuses.
-        """
-        size = (self.height, self.width, 3)
-        if images.dtype != np.uint8 or images.shape[1:] != size:
-            raise ValueError(
-                f"images must be uint8 of shape (N, {self.height}, {self.width}, 3), "
-                f"got {images.dtype} of shape {images.shape}"
-            )
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        y = np.zeros((len(images), self.embedding_size), np.float32)
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            y[start : start + batch_size] = self.run(as_input(batch))
-            if flip:
-                y[start : start + batch_size] += self.run(as_input(batch[:, :, ::-1]))
-        return y
-
-
-def as_input(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Images `(N, H, W, 3)` as the network input `(N, 3, H, W)`, still RGB and 0 to 255."""
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
+        """Embeddings of face crops, not of unit length; see `Session.embed`."""
+        return embed_in_batches(
+            self.run,
+            images,
+            size=(self.height, self.width),
+            embedding_size=self.embedding_size,
+            flip=flip,
+            batch_size=batch_size,
+        )
 
 
 FAILURES = (

@@ -1,4 +1,5 @@
-"""Every layer, block and head of the cases, exported: ONNX Runtime gives what torch gives."""
+"""Every layer, block and head of the cases, exported: ONNX Runtime and OpenVINO give what torch
+gives."""
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from nas_face.arch.combinators import Layer, Sequence
 from nas_face.arch.cost import Shape
 from nas_face.arch.heads import AbstractHead
 from nas_face.arch.layers import Activation, Conv, Flatten
-from nas_face.deploy import OnnxSession, export_onnx
+from nas_face.deploy import OnnxSession, OpenVinoSession, export_onnx, export_openvino
 from nas_face.nn import FaceModel
 from nas_face.nn.build import build
 from nas_face.nn.model import Description
@@ -50,12 +51,26 @@ def randomise_(module: nn.Module) -> None:
                 uniform_(parameter, -0.6, 0.8)
 
 
-@pytest.mark.parametrize(("part", "x"), [*LAYER_CASES, *BLOCK_CASES, *HEAD_CASES], ids=case_id)
-def test_onnx_runtime_gives_the_values_of_torch(part, x, tmp_path):
-    model = behind_an_image(tree_of(part, x), x)
-    export_onnx(model, tmp_path / "m.onnx")
-    session = OnnxSession(tmp_path / "m.onnx")
-    images = np.random.default_rng(0).integers(0, 256, (3, x.height, x.width, 3), dtype=np.uint8)
+CASES = [*LAYER_CASES, *BLOCK_CASES, *HEAD_CASES]
+
+
+def require_the_values_of_torch(session, model):
+    size = (3, model.height, model.width, 3)
+    images = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     expected, got = (each.embed(images, flip=False) for each in (model, session))
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("part", "x"), CASES, ids=case_id)
+def test_onnx_runtime_gives_the_values_of_torch(part, x, tmp_path):
+    model = behind_an_image(tree_of(part, x), x)
+    export_onnx(model, tmp_path / "m.onnx")
+    require_the_values_of_torch(OnnxSession(tmp_path / "m.onnx"), model)
+
+
+@pytest.mark.parametrize(("part", "x"), CASES, ids=case_id)
+def test_openvino_gives_the_values_of_torch(part, x, tmp_path):
+    model = behind_an_image(tree_of(part, x), x)
+    export_openvino(model, tmp_path / "m.xml")
+    require_the_values_of_torch(OpenVinoSession(tmp_path / "m.xml"), model)

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from export_checks import POSITIONS, with_positions
 from settled_weights import settle_
 
 from nas_face.arch.blocks.conv_unit import ConvUnit
@@ -205,6 +206,34 @@ def test_layers_without_int8_kernels_stay_in_float(channels, faces, tmp_path):
     expected, got = (OnnxSession(each).embed(faces[12:20]) for each in (source, target))
     assert embedding_parity(model.embed(faces[12:20]), expected).min_cosine > 0.99999
     assert embedding_parity(expected, got).mean_cosine > 0.9
+
+
+def test_chosen_layers_stay_in_float_too(tiny_file, faces, tmp_path):
+    before = quantise_onnx(tiny_file, tmp_path / "a.onnx", faces[:8])
+    assert before.quantised_layers == ("stages.0.0.conv", "head.tail.conv", "head.embedding")
+    assert before.float_layers == ("stem.0.conv", "stem.1.conv")
+    kept = frozenset({"head.embedding", "stem.1.conv"})
+    after = quantise_onnx(tiny_file, tmp_path / "b.onnx", faces[:8], keep_float=kept)
+    assert after.quantised_layers == ("stages.0.0.conv", "head.tail.conv")
+    assert set(after.float_layers) == {"stem.0.conv", *kept}
+    (gemm,) = [n for n in onnx.load(tmp_path / "b.onnx").graph.node if n.op_type == "Gemm"]
+    weights = {each.name for each in onnx.load(tiny_file).graph.initializer}
+    assert gemm.input[1] in weights
+
+
+def test_layers_that_are_not_there_are_refused(tiny_file, faces, tmp_path):
+    with pytest.raises(CompressionError, match=r"keep_float: .*'head.embeding'; did you mean"):
+        quantise_onnx(
+            tiny_file, tmp_path / "q.onnx", faces[:8], keep_float=frozenset({"head.embeding"})
+        )
+    assert not (tmp_path / "q.onnx").exists()
+
+
+def test_a_convolution_of_a_constant_may_be_chosen(small, tmp_path):
+    export_onnx(with_positions(small), tmp_path / "m.onnx")
+    kept = frozenset({POSITIONS})
+    report = quantise_onnx(tmp_path / "m.onnx", tmp_path / "q.onnx", small, keep_float=kept)
+    assert (report.quantised_layers, report.float_layers) == (("2",), ("0",))
 
 
 def test_equal_input_gives_equal_bytes(tiny_file, faces, tmp_path):

@@ -1,0 +1,9 @@
+"""OpenVINO, an extra: the faster runtime on x86, and NNCF, its quantiser. Imported at first
+use."""
+
+from nas_face.deploy.openvino.convert import export_openvino
+from nas_face.deploy.openvino.library import openvino_missing
+from nas_face.deploy.openvino.quantise import quantise_openvino
+from nas_face.deploy.openvino.session import OpenVinoSession
+
+__all__ = ["OpenVinoSession", "export_openvino", "openvino_missing", "quantise_openvino"]
