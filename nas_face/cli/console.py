@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C."""
@@ -73,6 +74,14 @@ def results() -> "Console":
 
     width = None if sys.stdout.isatty() else 140
     return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def print_table(table: "Table") -> None:
+    """A table with its caption below, as wide as the terminal and not only as the table."""
+    caption, table.caption = table.caption, None
+    results().print(table)
+    if caption is not None:
+        results().print(caption)
 
 
 @contextlib.contextmanager

@@ -1,11 +1,28 @@
 """Commands about trained models: `compress` and `import-weights`."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas_face.cli.console import DataOption, console, epoch_bar, named_sources, results
+from nas_face.cli.console import (
+    DataOption,
+    JsonFlag,
+    console,
+    epoch_bar,
+    named_sources,
+    print_json,
+    print_table,
+    results,
+)
+from nas_face.errors import CompressionError, ConfigError, DeployError, TrainingDiverged
+
+if TYPE_CHECKING:
+    from nas_face.study.compression.job import CompressJob
+    from nas_face.study.compression.recipe import Recipe
+    from nas_face.study.compression.results import Compression
 
 
 def compress(
@@ -41,13 +58,21 @@ def compress(
         float | None,
         typer.Option(help="FAR over all pairs that sets the threshold of all groups."),
     ] = None,
+    allow_untrained: Annotated[
+        bool, typer.Option("--allow-untrained", help="Take weights that were never trained, too.")
+    ] = False,
+    whole_front: Annotated[
+        bool, typer.Option("--all", help="Every member of the front of RUN.")
+    ] = False,
+    as_json: JsonFlag = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
 ) -> None:
-    """Compress a trained network by a recipe: prune, distil, quantise; verified at every step."""
+    """Compress a trained network by a recipe: prune, distil, quantise; verified at every step.
+
+    Run again, it goes on where it stopped.
+    """
     from nas_face.study.compression.job import compress_job
     from nas_face.study.compression.recipe import load_recipe
-    from nas_face.study.compression.steps import compress as carry_out
-    from nas_face.study.tables import compression_table, group_change_tables
 
     steps = load_recipe(recipe)
     given = {
@@ -57,36 +82,112 @@ def compress(
         "data.group_far": group_far,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
-    job = compress_job(
-        model,
-        trial,
-        study,
-        overrides,
-        pairs,
-        images,
-        protocol=protocol,
-        allow_overlap=allow_overlap,
-    )
-    folder = out or job.folder / steps.name
+
+    def job_of(number: int | None) -> "CompressJob":
+        return compress_job(
+            model,
+            number,
+            study,
+            overrides,
+            pairs,
+            images,
+            protocol=protocol,
+            allow_overlap=allow_overlap,
+            allow_untrained=allow_untrained,
+        )
+
+    if not whole_front:
+        _compress_one(job_of(trial), steps, out, as_json=as_json)
+        return
+    if trial is not None:
+        raise ConfigError("--all takes every member of the front; leave --trial out")
+    _compress_front(model, job_of, steps, out, as_json=as_json)
+
+
+def _compress_one(
+    job: "CompressJob", recipe: "Recipe", out: Path | None, *, as_json: bool
+) -> None:
+    from nas_face.study.tables import compression_tables, group_change_tables
+
+    folder = out or job.folder / recipe.name
+    done = _carried_out(job, recipe, folder)
+    if as_json:
+        print_json(done.as_dict())
+    else:
+        for table in compression_tables(done):
+            print_table(table)
+        for table in group_change_tables(done.results[0], done.results[-1]):
+            results().print(table)
+    terminal = console()
+    for line in done.shortfalls:
+        terminal.print(f"not as asked: {line}")
+    terminal.print(f"written: {folder}")
+
+
+def _compress_front(
+    run: Path,
+    job_of: "Callable[[int | None], CompressJob]",
+    recipe: "Recipe",
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    from nas_face.study.compression.front import Member, compressed_front, front_members
+    from nas_face.study.files import write_text
+    from nas_face.study.tables import front_change_table
+
+    terminal = console()
+    numbers = front_members(run)
+    members: list[Member] = []
+    for position, number in enumerate(numbers, start=1):
+        terminal.print(f"member {position} of {len(numbers)} of the front:")
+        job = job_of(number)
+        folder = job.folder / recipe.name if out is None else out / f"trial-{number}"
+        try:
+            done = _carried_out(job, recipe, folder)
+        except (CompressionError, DeployError, TrainingDiverged) as failure:
+            if position == len(numbers) and not members:
+                raise
+            terminal.print(f"left out: {failure}")
+            continue
+        for line in done.shortfalls:
+            terminal.print(f"not as asked: {line}")
+        members.append(Member(trial=number, folder=folder, compression=done))
+    front = compressed_front(members)
+    path = (out or run / "compressed") / f"front-{recipe.name}.json"
+    write_text(path, json.dumps(front.as_dict(), indent=1) + "\n")
+    if as_json:
+        print_json(front.as_dict())
+    else:
+        print_table(front_change_table(front))
+    terminal.print(f"written: {path}, " + ", ".join(str(each.folder) for each in members))
+
+
+def _carried_out(job: "CompressJob", recipe: "Recipe", folder: Path) -> "Compression":
+    """One compression, behind progress bars."""
+    from nas_face.study.compression.steps import compress as carry_out
+
     terminal = console()
     terminal.print(
-        f"compressing {job.name} ({job.model.description.cost.madds:,} MAdds) by {steps.name}; "
-        f"{len(job.faces.train)} images to train on, {len(job.faces.pairs)} pairs to verify on"
+        f"compressing {job.name} ({job.model.description.cost.madds:,} MAdds) by {recipe.name}; "
+        f"{len(job.faces.train)} images to train on, {len(job.faces.judge)} pairs to decide by, "
+        f"{len(job.faces.pairs)} pairs to report on"
     )
-    steps_done = carry_out(
+    for line in job.remarks:
+        terminal.print(line)
+    return carry_out(
         job.model,
-        steps,
+        recipe,
         job.faces,
         folder,
         training=job.config.full_training,
         seed=job.config.seed,
         epochs=lambda n_epochs: epoch_bar(terminal, n_epochs),
         source=job.source,
+        trial=job.trial,
+        data=job.config.data,
+        note=terminal.print,
     )
-    results().print(compression_table(steps_done))
-    for table in group_change_tables(steps_done[0], steps_done[-1]):
-        results().print(table)
-    terminal.print(f"written: {folder}")
 
 
 def import_weights(

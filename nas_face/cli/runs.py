@@ -29,14 +29,13 @@ from nas_face.cli.console import (
     console,
     named_sources,
     print_json,
+    print_table,
     program,
-    results,
 )
 from nas_face.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from nas_face.study.report import Front
     from nas_face.study.run import Run
@@ -182,7 +181,7 @@ def pareto(
     else:
         _print_front(front)
         for table in side_tables(opened):
-            _print_table(table)
+            print_table(table)
 
 
 def dashboard(
@@ -244,12 +243,4 @@ def _search(terminal: "Console", run: "Run", n_workers: int, grace_s: float) -> 
 def _print_front(front: "Front") -> None:
     from nas_face.study.tables import front_table
 
-    _print_table(front_table(front))
-
-
-def _print_table(table: "Table") -> None:
-    """A table with its caption below, as wide as the terminal and not only as the table."""
-    caption, table.caption = table.caption, None
-    results().print(table)
-    if caption is not None:
-        results().print(caption)
+    print_table(front_table(front))

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def verify(
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL...", help="Model folder, ONNX file, or run folder."),
+        typer.Argument(
+            metavar="MODEL...", help="Model folder, ONNX or OpenVINO file, or run folder."
+        ),
     ],
     pairs: Annotated[
         str | None,

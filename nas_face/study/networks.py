@@ -115,22 +115,23 @@ def spec_of(name: str) -> ArchSpec:
 def embedder_of(
     path: Path, trial: int | None, given: "Convention | None" = None, *, threads: int = 1
 ) -> "Embedder":
-    """Model of a model folder, an ONNX file, or a trial of a run.
+    """Model of a model folder, an ONNX or OpenVINO file, or a trial of a run.
 
     Args:
         path: which.
         trial: of the run.
         given: what the user says about an ONNX file of others.
-        threads: of an ONNX file: batches at once.
+        threads: of an ONNX file: batches at once; of an OpenVINO file: of one batch.
 
     Raises:
         ConfigError: it is none of these, a trial is missing or out of place, or something about an
             ONNX file's input is not certain.
         NasFaceError: the files are broken.
     """
-    from nas_face.deploy import OnnxEmbedder
+    from nas_face.deploy import OnnxEmbedder, OpenVinoSession
+    from nas_face.deploy.model_files import is_openvino
     from nas_face.deploy.onnx_convention import Convention
-    from nas_face.deploy.onnx_embedder import prepares_pixels
+    from nas_face.deploy.session import prepares_pixels
     from nas_face.nn import FaceModel
     from nas_face.study.run import Run
     from nas_face.study.verification.preparation import completed
@@ -143,11 +144,13 @@ def embedder_of(
     if path.is_dir():
         return FaceModel.load(path)
     if path.is_file():
+        if is_openvino(path):
+            return OpenVinoSession(path, threads=threads)
         said = given or Convention()
         if not prepares_pixels(path):
             said = completed(path, said)
         return OnnxEmbedder(path, said, threads=threads)
-    raise ConfigError(f"{path}: no such model folder, ONNX file or run folder")
+    raise ConfigError(f"{path}: no such model folder, ONNX file, OpenVINO file or run folder")
 
 
 def folder_of(path: Path, trial: int | None) -> Path:

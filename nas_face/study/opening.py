@@ -9,8 +9,8 @@ from typing import final
 import torch
 
 from nas_face.deploy import Convention
-from nas_face.deploy.onnx_content import weight_files
-from nas_face.deploy.onnx_embedder import precision_of, prepares_pixels
+from nas_face.deploy.model_files import weight_files
+from nas_face.deploy.session import precision_of, prepares_pixels
 from nas_face.errors import ConfigError
 from nas_face.nn.model import WEIGHTS_FILE
 from nas_face.study.evaluate import Embedder
@@ -48,10 +48,10 @@ def open_models(
     """Models to verify, in order.
 
     What is said about an input goes to ONNX files of others; model folders, runs and our own
-    exports state theirs.
+    exports, those for OpenVINO among them, state theirs.
 
     Args:
-        paths: model folders, ONNX files, and run folders.
+        paths: model folders, ONNX and OpenVINO files, and run folders.
         trial: of the run folders.
         given: what the user says about the input of ONNX files.
         threads: that embedding may use; as many as torch takes by default.
@@ -95,10 +95,10 @@ def open_model(
     """One model.
 
     Args:
-        path: model folder, ONNX file or run folder.
+        path: model folder, ONNX or OpenVINO file, or run folder.
         trial: of the run folder.
         given: what the user says about an ONNX file of others.
-        threads: of an ONNX file: batches at once.
+        threads: of an ONNX file: batches at once; of an OpenVINO file: of one batch.
 
     Raises:
         ConfigError: the path is none of these, or something about an ONNX file's input is not
@@ -118,7 +118,7 @@ def open_model(
 
 
 def model_digest(path: Path, trial: int | None = None, given: Convention | None = None) -> str:
-    """Digest of the content of an ONNX file or a model folder, and of what is said about it."""
+    """Digest of the content of a file or a model folder, and of what is said about it."""
     found = hashlib.sha256(f"{trial} {given}".encode())
     files = (path, *weight_files(path))
     for file in (path / MODEL_FILE, path / WEIGHTS_FILE) if path.is_dir() else files:

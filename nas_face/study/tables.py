@@ -8,7 +8,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from nas_face.study.compression.record import StepResult
+    from nas_face.study.compression.front import CompressedFront
+    from nas_face.study.compression.results import Compression, FileResult, StepResult
     from nas_face.study.report import Front
     from nas_face.study.report.cost import SearchCost
     from nas_face.verify import VerificationResult
@@ -209,35 +210,152 @@ def _spread(mean: float, std: float) -> str:
     return f"{mean:.4f} ± {std:.4f}"
 
 
-def compression_table(results: "Sequence[StepResult]") -> Table:
-    """What every step of a recipe did, all verified on the same pairs."""
+def compression_tables(compression: "Compression") -> list[Table]:
+    """What every step of a recipe did, what ships, and, where that is not all that was asked, what
+    was tried."""
+    tables = [_steps_table(compression), _delivered_table(compression)]
+    if not compression.reached and compression.tries:
+        tables.append(_tries_table(compression))
+    return tables
+
+
+_UNITS = (
+    "ms: one image, one thread, in turns with the plain original; x: times faster than that, "
+    "which "
+    "is the original's fp32 ONNX in ONNX Runtime with PReLU as one node"
+)
+
+
+def _steps_table(compression: "Compression") -> Table:
+    """One row a step, of its file on the runtime that decides."""
+    rows = compression.results[:-1]
     table = Table(title="Compression, step by step")
     table.add_column("step")
-    grouped = any(each.groups for each in results)
-    figures = ("accuracy", "AUC", "EER", *(("worst\ngroup TAR",) if grouped else ()))
-    for name in ("MAdds", "params", "bytes", *figures, "ms", "x", "cosine"):
-        table.add_column(name, justify="right")
-    for each in results:
-        worst = each.worst_group_tar
+    grouped = any(each.groups for each in rows)
+    figures = ("accuracy", "EER", *(("worst\ngroup TAR",) if grouped else ()))
+    for name in ("file", "MAdds", "params", "bytes", "judged", *figures, "ms", "x", "cosine"):
+        table.add_column(name, justify="left" if name == "file" else "right")
+    table.add_column("verdict")
+    for each in rows:
+        file, worst = each.first, each.worst_group_tar
         table.add_row(
             each.step,
+            file_kind(file),
             f"{each.madds:,}",
             f"{each.params:,}",
-            f"{each.size_bytes:,}",
-            f"{each.accuracy:.4f} ± {each.accuracy_std:.4f}",
-            f"{each.auc:.4f}",
-            f"{each.eer:.4f}",
+            f"{file.size_bytes:,}",
+            f"{file.judged:.4f}",
+            f"{file.accuracy:.4f} ± {file.accuracy_std:.4f}",
+            f"{file.eer:.4f}",
             *(["" if worst is None else f"{worst:.4f}"] if grouped else []),
-            f"{each.latency_ms:.2f}",
-            f"{each.speedup:.2f}",
-            "" if each.cosine is None else f"{each.cosine:.5f}",
+            f"{file.latency_ms:.2f}",
+            f"{file.speedup:.2f}",
+            f"{file.p01_cosine:.5f}",
+            each.verdict.partition(":")[0],
         )
     table.caption = (
-        "bytes: of the ONNX file; ms: one image, one thread, ONNX Runtime, in turns with the "
-        "original; x: times faster than the original; cosine: smallest between the embeddings of "
-        "this row's file and of the torch network it came from, on real crops"
+        "judged: accuracy on the pairs that decide, which are not those of accuracy and EER; "
+        f"{_UNITS}; cosine: first percentile of the cosines of this file's embeddings and those "
+        "of the float network in torch, on real crops"
     )
     table.caption_justify = "left"
+    return table
+
+
+def _delivered_table(compression: "Compression") -> Table:
+    """Every file that ships beside the plain original."""
+    plain = compression.results[0].files[-1]
+    table = Table(title="What ships; the first is the one to use")
+    table.add_column("file")
+    for name in ("bytes", "x smaller", "accuracy", "AUC", "EER", "ms", "x faster", "cosine"):
+        table.add_column(name, justify="right")
+    for name, file in (
+        *((file_kind(each), each) for each in compression.delivered),
+        ("plain original", plain),
+    ):
+        table.add_row(
+            name,
+            f"{file.size_bytes:,}",
+            f"{plain.size_bytes / file.size_bytes:.2f}",
+            f"{file.accuracy:.4f} ± {file.accuracy_std:.4f}",
+            f"{file.auc:.4f}",
+            f"{file.eer:.4f}",
+            f"{file.latency_ms:.2f}",
+            f"{file.speedup:.2f}",
+            f"{file.p01_cosine:.5f}",
+        )
+    return table
+
+
+def _tries_table(compression: "Compression") -> Table:
+    """What was reached on the way, where the goal was not."""
+    table = Table(
+        title="What is within reach",
+        caption="every setting that was tried; floor: accuracy on the pairs that decide which the "
+        "step had to keep; spared: left in float32, beside those that a runtime never quantises",
+        caption_justify="left",
+    )
+    table.add_column("step")
+    table.add_column("setting")
+    for name in ("MAdds", "bytes", "ms", "x", "judged", "floor"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for each in compression.tries:
+        table.add_row(
+            each.step,
+            each.setting,
+            f"{each.madds:,}",
+            f"{each.file.size_bytes:,}",
+            f"{each.file.latency_ms:.2f}",
+            f"{each.file.speedup:.2f}",
+            f"{each.file.judged:.4f}",
+            "" if each.least is None else f"{each.least:.4f}",
+            "" if each.least is None else "keeps it" if each.keeps else "breaks it",
+        )
+    return table
+
+
+def file_kind(file: "FileResult") -> str:
+    """Precision and runtime of a file, in words."""
+    runtime = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[file.runtime]
+    return f"{file.precision} {runtime}"
+
+
+def front_change_table(front: "CompressedFront") -> Table:
+    """Members of a front before and after compression, in the same units."""
+    beaten = [str(row.trial) for row in front.rows if not row.after.on_front]
+    wins = f"trial {front.best_after} wins after compression, trial {front.best_before} before"
+    if beaten:
+        wins += f"; beaten after compression: {', '.join(beaten)}"
+    table = Table(
+        title="The front before and after compression",
+        caption=f"{wins}\njudged: accuracy on the pairs that decide; accuracy: on those that are "
+        "reported; ms: one image, one thread, all timed in turns with one network; * is nearest "
+        "to the "
+        "ideal point of judged accuracy, ms and bytes; (x) is beaten in all three by another "
+        "member; ! is short of what the recipe asks",
+        caption_justify="left",
+    )
+    table.add_column("trial", justify="right")
+    table.add_column("")
+    for name in ("file", "MAdds", "bytes", "judged", "accuracy", "ms"):
+        table.add_column(name, justify="right")
+    for row in front.rows:
+        sides = (("before", row.before, front.best_before), ("after", row.after, front.best_after))
+        for side, standing, best in sides:
+            mark = " *" if row.trial == best else "" if standing.on_front else " (x)"
+            short = " !" if side == "after" and not row.reached else ""
+            table.add_row(
+                str(row.trial) if side == "before" else "",
+                f"{side}{mark}{short}",
+                standing.precision,
+                f"{standing.madds:,}",
+                f"{standing.size_bytes:,}",
+                f"{standing.judged:.4f}",
+                f"{standing.accuracy:.4f}",
+                f"{standing.latency_ms:.2f}",
+            )
+        table.add_section()
     return table
 
 

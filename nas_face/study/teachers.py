@@ -14,7 +14,7 @@ from nas_face.data import FaceImages
 from nas_face.data.pixels import BlobPixels
 from nas_face.deploy import Convention
 from nas_face.deploy.onnx_convention import ColourOrder, Layout
-from nas_face.deploy.onnx_embedder import prepares_pixels
+from nas_face.deploy.session import prepares_pixels
 from nas_face.errors import ConfigError, DataError
 from nas_face.nn import FaceModel
 from nas_face.nn.model import load_description

@@ -96,7 +96,7 @@ MISUSE = {
     "train run --trial 0 --init nope": r"nope: not a model folder, model.json cannot be read",
     "train mobilefacenet_128 --init model": r"of its weights do not fit the network, first stem.0",
     "train run --trial 0 --teacher nope": r"nope",
-    "verify nope --pairs orl": r"nope: no such model folder, ONNX file or run folder",
+    "verify nope --pairs orl": r"nope: no such model folder, ONNX file, OpenVINO file or run",
     "verify full --pairs orl": r"full: not a model folder, model.json cannot be read",
     "verify run --pairs orl": r"run is a run: say which trial",
     "verify model --trial 0 --pairs orl": r"--trial goes with a run folder; model is none",

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from nas_face.data import load_pairs
-from nas_face.deploy import Convention, OnnxEmbedder, export_onnx
+from nas_face.deploy import Convention, OnnxEmbedder, export_onnx, export_openvino
 from nas_face.nn import FaceModel
 from nas_face.verify import ThresholdCard
 
@@ -71,16 +71,41 @@ def test_what_is_said_of_the_input_reaches_the_file(nas_face, foreign, listed, t
         np.testing.assert_allclose(np.load(tmp_path / f"{order}.npy"), expected, rtol=1e-5)
 
 
-def test_a_model_and_its_export_give_the_same(nas_face, model, tmp_path):
-    path = tmp_path / "m.onnx"
-    export_onnx(FaceModel.load(model), path)
+@pytest.mark.parametrize(("name", "export"), [("m.onnx", export_onnx), ("m.xml", export_openvino)])
+def test_a_model_and_its_export_give_the_same(name, export, nas_face, model, tmp_path):
+    path = tmp_path / name
+    export(FaceModel.load(model), path)
     data = json.loads(
         nas_face("verify", model, path, "--pairs", "orl", "--allow-overlap", "--json").out
     )["models"]
-    assert list(data) == [model.name, "m.onnx"]
-    assert data["m.onnx"]["auc"] == pytest.approx(data[model.name]["auc"], abs=1e-4)
+    assert list(data) == [model.name, name]
+    assert data[name]["auc"] == pytest.approx(data[model.name]["auc"], abs=1e-4)
     shown = nas_face("verify", model, path, "--pairs", "orl", "--allow-overlap").out
-    assert f"{data['m.onnx']['auc']:.5f}" in shown
+    assert f"{data[name]['auc']:.5f}" in shown
+
+
+@pytest.mark.parametrize(
+    ("graph", "weights", "told"),
+    [
+        (b"<net", b"", "m.xml: not an OpenVINO file that can run here"),
+        (b"<net", None, "m.bin: there is no such file"),
+    ],
+)
+def test_a_broken_openvino_file_is_one_line(graph, weights, told, nas_face, tmp_path):
+    (tmp_path / "m.xml").write_bytes(graph)
+    if weights is not None:
+        (tmp_path / "m.bin").write_bytes(weights)
+    answer = nas_face("verify", tmp_path / "m.xml", "--pairs", "orl")
+    assert answer.code == 1
+    assert told in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_options_about_the_input_do_not_go_with_openvino(nas_face, model, tmp_path):
+    export_openvino(FaceModel.load(model), tmp_path / "m.xml")
+    answer = nas_face("verify", tmp_path / "m.xml", "--pairs", "orl", "--mean", "127")
+    assert answer.code == 2
+    assert "prepares pixels itself" in answer.err
 
 
 def test_options_about_the_input_go_to_foreign_files_only(nas_face, model, foreign):

@@ -6,29 +6,43 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 from tiny_study import TRAINING
 
 from nas_face.arch.codec import from_data
+from nas_face.arch.spec import ArchSpec
 from nas_face.data import all_pairs, load_orl
 from nas_face.data.formats.attributes import read_attributes
 from nas_face.errors import CompressionError, ConfigError
 from nas_face.nn import FaceModel
-from nas_face.study.compression.recipe import DistilStep, PruneStep, QuantiseStep, Recipe
+from nas_face.study.compression.recipe import Recipe
 from nas_face.study.compression.record import CompressionFaces
+from nas_face.study.compression.step_settings import (
+    DistilStep,
+    PruneStep,
+    QuantiseStep,
+)
 from nas_face.study.compression.steps import compress
 from nas_face.study.verification.groups import find_groups
 from nas_face.train import TrainSettings
 
-RECIPE = Recipe(
+ANYTHING = -100.0  # a floor that nothing breaks
+
+
+def recipe_of(*steps, **settings):
+    """For ONNX Runtime alone, which compiles nothing."""
+    given = {"name": "r", "runtime": "onnxruntime", "deliver": ("onnxruntime",), **settings}
+    return Recipe(steps=steps, **given)
+
+
+RECIPE = recipe_of(
+    PruneStep(share=0.6, round_to=4),
+    DistilStep(epochs=1, learning_rate=0.05, floor=ANYTHING),
+    QuantiseStep(n_images=16),
     name="small",
-    steps=(
-        PruneStep(share=0.6, round_to=4),
-        DistilStep(epochs=1, learning_rate=0.05),
-        QuantiseStep(n_images=16),
-    ),
 )
 
 
@@ -40,7 +54,9 @@ def no_bar(n_epochs):
 @pytest.fixture(scope="module")
 def faces(finished):
     found = finished.faces()
-    return CompressionFaces(train=found.split.train, pairs=found.test_pairs)
+    return CompressionFaces(
+        train=found.split.train, judge=found.search_pairs, pairs=found.test_pairs
+    )
 
 
 @pytest.fixture(scope="module")
@@ -116,29 +132,45 @@ def naive_rates(embeddings, pairs, far, chosen):
 
 
 def stamps(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    return {
+        path: path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "lock"
+    }
+
+
+def accuracies(compression):
+    return [(row.first.accuracy, row.first.judged) for row in compression.results]
 
 
 def test_files_that_ship(done):
     out, _ = done
-    names = {path.name for path in out.iterdir()}
-    assert names == {
+    names = {path.name for path in out.iterdir()} - {"lock"}
+    assert names >= {
         "model.json",
         "weights.safetensors",
+        "spec.json",
         "model.onnx",
         "model.int8.onnx",
+        "manifest.json",
+        "lineage.json",
+        "report.html",
         "compression.json",
         "recipe.json",
         "steps",
         "trained_on.json",
     }
+    assert not {name for name in names if name.startswith("model") and name.endswith(".xml")}
     steps = {path.name for path in (out / "steps").iterdir()}
-    assert steps == {"0-original", "1-prune", "2-distil", "3-quantise"}
+    assert steps == {"0-original", "1-prune", "2-distil", "3-quantise", "4-deliver"}
+    left = [path.name for path in out.rglob("*") if path.name in ("tries", "teachers", "source")]
+    assert left == []
     assert not list(out.rglob("*.partial"))
 
 
 def test_costs_and_sizes(done, model):
-    out, rows = done
+    out, compression = done
+    rows = compression.results
     before = model.description.cost
     assert rows[0].madds == before.madds
     assert rows[1].madds <= 0.6 * before.madds
@@ -146,20 +178,52 @@ def test_costs_and_sizes(done, model):
     for row in rows[1:]:
         assert row.madds == shipped.cost.madds
         assert row.params == shipped.cost.params < before.params
-    assert rows[3].size_bytes == (out / "model.int8.onnx").stat().st_size
+    assert rows[3].first.size_bytes == (out / "model.int8.onnx").stat().st_size
     assert shipped.embedding_size == model.description.embedding_size
+    assert ArchSpec.load(out / "spec.json").lower() == shipped.network
 
 
 def test_table_is_what_was_returned(done):
-    out, rows = done
+    out, compression = done
     table = json.loads((out / "compression.json").read_text(encoding="utf-8"))
-    assert [row["accuracy"] for row in table] == [row.accuracy for row in rows]
-    assert [row["step"].split(" (")[0] for row in table] == [
+    assert table == json.loads(json.dumps(compression.as_dict()))
+    assert [row["step"] for row in table["steps"]] == [
         "original",
         "1 prune",
         "2 distil",
         "3 quantise",
+        "delivered",
     ]
+    assert {(file["runtime"], file["precision"]) for file in table["delivered"]} == {
+        ("onnxruntime", "fp32"),
+        ("onnxruntime", "int8"),
+    }
+
+
+def test_plain_original_is_the_reference_in_time(done):
+    out, compression = done
+    original = compression.results[0]
+    assert [each.file for each in original.files] == ["model.onnx", "plain.onnx"]
+    assert original.files[1].speedup == 1.0
+    plain = onnx.load(out / "steps" / "0-original" / "plain.onnx")
+    rewritten = onnx.load(out / "steps" / "0-original" / "model.onnx")
+    assert "PRelu" in {node.op_type for node in plain.graph.node}
+    assert "PRelu" not in {node.op_type for node in rewritten.graph.node}
+
+
+def test_judged_is_the_mean_of_both_rates_at_the_best_threshold(done, faces):
+    """By trying every score as the threshold."""
+    out, compression = done
+    pairs = faces.judge
+    images = pairs.images.batch(np.arange(len(pairs.images)))
+    for file, row in (("model.int8.onnx", 3), ("model.onnx", 2)):
+        e = sum(onnx_embeddings(out / file, x) for x in (images, images[:, :, ::-1]))
+        scores = cosines(e[pairs.first].astype(np.float64), e[pairs.second].astype(np.float64))
+        same, different = np.sort(scores[pairs.same]), np.sort(scores[~pairs.same])
+        best = max(
+            (same >= cut).mean() / 2 + (different < cut).mean() / 2 for cut in np.unique(scores)
+        )
+        assert compression.results[row].first.judged == pytest.approx(best, abs=1e-3)
 
 
 @pytest.mark.parametrize("folder", ["steps/0-original", "steps/1-prune", "steps/2-distil", "."])
@@ -174,14 +238,16 @@ def test_onnx_agrees_with_torch_on_real_faces(folder, done, model):
 
 
 def test_int8_file_is_near_the_float_one_and_as_near_as_said(done):
-    out, rows = done
+    out, compression = done
     images = load_orl(32, 32).batch(np.arange(0, 400, 7))
     agreement = cosines(
         onnx_embeddings(out / "model.int8.onnx", images),
         onnx_embeddings(out / "model.onnx", images),
     )
     assert agreement.mean() > 0.9
-    assert rows[3].cosine <= 1
+    file = compression.results[3].first
+    assert file.min_cosine <= file.p01_cosine <= file.mean_cosine <= 1
+    assert file.mean_cosine == pytest.approx(agreement.mean(), abs=0.01)
 
 
 def test_pruning_alone_and_distillation_are_on_record(done):
@@ -196,13 +262,15 @@ def test_finished_steps_are_taken_as_they_are(again, done, carry_out, model):
     assert stamps(again / "steps") == before
 
 
-@pytest.mark.parametrize("lost", [["3-quantise"], ["2-distil", "3-quantise"]])
+@pytest.mark.parametrize(
+    "lost", [["3-quantise"], ["2-distil", "3-quantise", "4-deliver"], ["4-deliver"]]
+)
 def test_lost_steps_are_done_again_to_the_same_weights(lost, again, done, carry_out, model):
     for name in lost:
         shutil.rmtree(again / "steps" / name)
     kept = stamps(again / "steps")
-    rows = carry_out(model, again)
-    assert [row.accuracy for row in rows] == [row.accuracy for row in done[1]]
+    compression = carry_out(model, again)
+    assert accuracies(compression) == accuracies(done[1])
     assert kept.items() <= stamps(again / "steps").items()
     for name in ("weights.safetensors", "model.onnx", "model.int8.onnx"):
         assert (again / name).read_bytes() == (done[0] / name).read_bytes()
@@ -211,8 +279,8 @@ def test_lost_steps_are_done_again_to_the_same_weights(lost, again, done, carry_
 def test_step_cut_off_before_its_result_is_finished(again, done, carry_out, model):
     (again / "steps" / "2-distil" / "result.json").unlink()
     shutil.rmtree(again / "steps" / "3-quantise")
-    rows = carry_out(model, again)
-    assert [row.accuracy for row in rows] == [row.accuracy for row in done[1]]
+    compression = carry_out(model, again)
+    assert accuracies(compression) == accuracies(done[1])
     assert (again / "weights.safetensors").read_bytes() == (
         done[0] / "weights.safetensors"
     ).read_bytes()
@@ -222,11 +290,13 @@ def test_folder_of_another_compression_is_refused(again, carry_out, model, faces
     other_recipe = replace(RECIPE, steps=(PruneStep(share=0.7), *RECIPE.steps[1:]))
     other_model = model.noting("changed")
     other_pairs = replace(faces, pairs=all_pairs(faces.train, max_impostors_per_genuine=1, seed=0))
+    other_judge = replace(faces, judge=all_pairs(faces.train, max_impostors_per_genuine=1, seed=0))
     refused = (
         ("model", {"model": other_model}),
         ("recipe", {"recipe": other_recipe}),
         ("training", {"loss": {**TRAINING["loss"], "scale": 8.0}}),
         ("faces", {"faces": other_pairs}),
+        ("faces", {"faces": other_judge}),
         ("seed", {"seed": 1}),
     )
     before = stamps(again)
@@ -244,14 +314,14 @@ def test_folder_of_something_else_is_refused(carry_out, model, tmp_path):
 
 def test_start_that_was_cut_off_is_begun_again(carry_out, model, tmp_path):
     (tmp_path / "recipe.json.partial").touch()
-    rows = carry_out(model, tmp_path, recipe=Recipe(name="r", steps=(PruneStep(share=0.9),)))
-    assert len(rows) == 2
+    compression = carry_out(model, tmp_path, recipe=recipe_of(PruneStep(share=0.9)))
+    assert [row.step for row in compression.results] == ["original", "1 prune", "delivered"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"step": "x"}'])
 def test_broken_result_is_named(text, again, carry_out, model):
     (again / "steps" / "1-prune" / "result.json").write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"1-prune/result\.json: .*delete"):
+    with pytest.raises(ConfigError, match=r"1-prune/result\.json: "):
         carry_out(model, again)
 
 
@@ -263,7 +333,7 @@ def test_broken_result_is_named(text, again, carry_out, model):
 def test_target_out_of_reach_is_named_and_nothing_is_left_behind(
     before, carry_out, model, tmp_path
 ):
-    recipe = Recipe(name="r", steps=(*before, PruneStep(madds=10)))
+    recipe = recipe_of(*before, PruneStep(madds=10))
     with pytest.raises(
         CompressionError, match=r"target_madds=10 cannot be reached: .* has [\d,]+"
     ):
@@ -273,7 +343,7 @@ def test_target_out_of_reach_is_named_and_nothing_is_left_behind(
 
 def test_recipe_without_quantisation_ships_float_only(carry_out, model, tmp_path):
     out = tmp_path / "out"
-    carry_out(model, out, recipe=Recipe(name="r", steps=(PruneStep(share=0.8),)))
+    carry_out(model, out, recipe=recipe_of(PruneStep(share=0.8)))
     assert (out / "model.onnx").exists()
     assert not (out / "model.int8.onnx").exists()
     assert FaceModel.load(out).description.cost.madds <= 0.8 * model.description.cost.madds
@@ -283,14 +353,15 @@ def test_groups_are_measured_on_the_files_that_ship(again, done, carry_out, mode
     """Asked for later on, too: then the files are measured, and nothing else is done again."""
     before = stamps(again / "steps")
     faces = in_groups()
-    rows = carry_out(model, again, faces=faces)
-    assert [replace(row, groups=()) for row in rows] == done[1]
+    rows = carry_out(model, again, faces=faces).results
+    assert tuple(replace(row, groups=()) for row in rows) == done[1].results
     added = stamps(again / "steps").keys() - before.keys()
     assert {path.name for path in added} == {"groups.json"}
     assert before.items() <= stamps(again / "steps").items()
     images = faces.pairs.images.batch(np.arange(len(faces.pairs.images)))
     files = [f"steps/{name}/model.onnx" for name in ("0-original", "1-prune", "2-distil")]
-    for row, file in zip(rows, [*files, "model.int8.onnx"], strict=True):
+    files += ["model.int8.onnx", rows[-1].first.file]
+    for row, file in zip(rows, files, strict=True):
         embeddings = sum(onnx_embeddings(again / file, x) for x in (images, images[:, :, ::-1]))
         odd = naive_rates(embeddings, faces.pairs, 0.05, lambda number: number % 2 == 1)
         even = naive_rates(embeddings, faces.pairs, 0.05, lambda number: number % 2 == 0)
@@ -300,8 +371,9 @@ def test_groups_are_measured_on_the_files_that_ship(again, done, carry_out, mode
         assert found == [pytest.approx(even), pytest.approx(odd)]
         assert row.worst_group_tar == pytest.approx(min(even[0], odd[0]))
     table = json.loads((again / "compression.json").read_text(encoding="utf-8"))
-    assert [each["worst_group_tar"] for each in table] == [row.worst_group_tar for row in rows]
-    assert table[0]["groups"][0]["groups"][0]["tar"] == rows[0].groups[0].groups[0].tar
+    steps = table["steps"]
+    assert [each["worst_group_tar"] for each in steps] == [row.worst_group_tar for row in rows]
+    assert steps[0]["groups"][0]["groups"][0]["tar"] == rows[0].groups[0].groups[0].tar
 
 
 def test_groups_are_kept_and_found_anew_when_they_change(again, done, carry_out, model, in_groups):
@@ -310,10 +382,10 @@ def test_groups_are_kept_and_found_anew_when_they_change(again, done, carry_out,
     assert carry_out(model, again, faces=in_groups()) == first
     assert stamps(again / "steps") == kept
     other = carry_out(model, again, faces=in_groups(lambda number: "all"))
-    assert [each.name for each in other[0].groups[0].groups] == ["all"]
+    assert [each.name for each in other.results[0].groups[0].groups] == ["all"]
     looser = carry_out(model, again, faces=in_groups(far=0.1))
-    assert looser[0].groups[0].far == 0.1
-    assert looser[0].worst_group_tar >= first[0].worst_group_tar
+    assert looser.results[0].groups[0].far == 0.1
+    assert looser.results[0].worst_group_tar >= first.results[0].worst_group_tar
     assert carry_out(model, again) == done[1]
     assert (again / "compression.json").read_bytes() == (done[0] / "compression.json").read_bytes()
 

@@ -170,15 +170,17 @@ def test_killed_compression_goes_on_from_its_last_step(copied, tmp_path):
     path = tmp_path / "small.yaml"
     steps = [
         {"kind": "prune", "share": 0.7, "round_to": 4},
-        {"kind": "distil", "epochs": 8},
+        {"kind": "distil", "epochs": 8, "floor": -100},
         {"kind": "quantise", "n_images": 8},
     ]
-    path.write_text(json.dumps({"name": "small", "steps": steps}), encoding="utf-8")
+    recipe = {"name": "small", "runtime": "onnxruntime", "deliver": ["onnxruntime"]}
+    path.write_text(json.dumps({**recipe, "steps": steps}), encoding="utf-8")
     trial, out = front_of(copied).knee, tmp_path / "out"
     command = ["compress", copied.folder, "--trial", trial, "--recipe", path, "--out", out]
-    pruned, checkpoints = out / "steps" / "1-prune", out / "steps" / "2-distil" / "checkpoints"
+    pruned = out / "steps" / "1-prune"
+    checkpoints = out / "steps" / "2-distil" / "tries" / "0" / "checkpoints"
     kill_when(command, (pruned / "result.json").exists)
-    stamps = {each: each.stat().st_mtime_ns for each in pruned.iterdir()}
+    stamps = {each: each.stat().st_mtime_ns for each in pruned.iterdir() if each.is_file()}
     kill_when(command, lambda: any(checkpoints.glob("*.safetensors")))
     assert not (out / "compression.json").exists()
 
@@ -195,7 +197,7 @@ def test_killed_compression_goes_on_from_its_last_step(copied, tmp_path):
             epochs=lambda n_epochs: contextlib.nullcontext(epochs.append),
         )
     assert len(epochs) < 2 * 8  # the first epochs of the killed one were not trained again
-    assert {each: each.stat().st_mtime_ns for each in pruned.iterdir()} == stamps
+    assert {each: each.stat().st_mtime_ns for each in pruned.iterdir()} == stamps  # no tries left
     assert not checkpoints.exists()
     one, other = (each / "weights.safetensors" for each in (out, tmp_path / "whole"))
     assert one.read_bytes() == other.read_bytes()

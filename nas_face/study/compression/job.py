@@ -7,6 +7,7 @@ from typing import Any, final
 
 import torch
 
+from nas_face.arch.zoo import NETWORKS
 from nas_face.data import PairList
 from nas_face.data.formats.attributes import read_attributes
 from nas_face.errors import ConfigError, DataError
@@ -21,6 +22,9 @@ from nas_face.study.training import study_config
 from nas_face.study.verification.groups import PairGroups, find_groups, say_once
 from nas_face.study.verification.trained_on import require_strangers
 
+_TRAINED = ("trained ", "imported from ", "distilled ")
+"""Beginnings of the lines that a training or an import leaves."""
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,6 +38,8 @@ class CompressJob:
         faces: to distil, calibrate and verify on.
         folder: default place of results, without the recipe's name.
         source: folder of the model.
+        trial: of the run that it is from.
+        remarks: what people should know, a line each.
     """
 
     name: str
@@ -42,6 +48,8 @@ class CompressJob:
     faces: CompressionFaces
     folder: Path
     source: Path
+    trial: int | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def compress_job(
@@ -54,6 +62,7 @@ def compress_job(
     *,
     protocol: str | None = None,
     allow_overlap: bool = False,
+    allow_untrained: bool = False,
 ) -> CompressJob:
     """Find model, faces and pairs.
 
@@ -70,10 +79,18 @@ def compress_job(
         images: root of the images of the pair list.
         protocol: of CFP: FF or FP.
         allow_overlap: whether people that the model was or will be trained on may judge it.
+        allow_untrained: whether weights that were never trained will do.
 
     Raises:
         NasFaceError: something is missing or malformed.
     """
+    if str(path) in NETWORKS and not path.exists():
+        raise ConfigError(
+            f"{path} is a network without weights: train it with nas-face train {path}, or load "
+            f"weights into it with nas-face import-weights FILE --as {path}, and give the model "
+            "folder"
+        )
+    number = None
     if (path / STUDY_FILE).is_file():
         run = Run.open(path)
         number = require_trial(path, trial)
@@ -91,6 +108,8 @@ def compress_job(
         model = FaceModel.load(path)
         config = study_config(study, overrides)
         name, folder, source = str(path), path / "compressed", path
+    if not allow_untrained:
+        _require_trained(model, path)
     if "data.group_far" in overrides and config.data.attributes is None:
         raise ConfigError("--group-far goes with --groups; the study has no data.attributes")
     torch.set_num_threads(config.threads)
@@ -101,16 +120,25 @@ def compress_job(
         else pairs_of(pairs, images, height=model.height, width=model.width, protocol=protocol)
     )
     where = "test pairs of the study" if pairs is None else pairs
+    remarks = []
     if not allow_overlap:
         require_strangers(
             verification.images, where=where, folder=source, trained=found.split.train.identities
         )
+        try:
+            require_strangers(found.search_pairs.images, where="pairs that decide", folder=source)
+        except DataError:
+            remarks.append(
+                "the model was trained on some people of the pairs that decide about floors: they "
+                "flatter it; give faces that it has not seen with --data"
+            )
     return CompressJob(
         name=name,
         model=model,
         config=config,
         faces=CompressionFaces(
             train=found.split.train,
+            judge=found.search_pairs,
             pairs=verification,
             groups=_groups(
                 config,
@@ -121,7 +149,20 @@ def compress_job(
         ),
         folder=folder,
         source=source,
+        trial=number,
+        remarks=tuple(remarks),
     )
+
+
+def _require_trained(model: FaceModel, path: Path) -> None:
+    """Raise if the lineage of a model tells of no training."""
+    told = model.description.lineage
+    if not any(line.startswith(_TRAINED) for line in told):
+        raise ConfigError(
+            f"{path}: its weights were never trained, as far as its lineage tells "
+            f"({'; '.join(told) or 'it is empty'}); train it with nas-face train, or say "
+            "--allow-untrained"
+        )
 
 
 def _groups(config: StudyConfig, pairs: PairList, where: str, *, asked: bool) -> PairGroups | None:

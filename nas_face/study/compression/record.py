@@ -1,19 +1,24 @@
-"""The record of a compression: what it was applied to, what every step came to."""
+"""The record of a compression: what it was applied to, and what every step came to."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from nas_face.arch.codec import canonical_json, from_data, to_data
+import filelock
+
+from nas_face.arch.codec import from_data, to_data
 from nas_face.data import FaceImages, PairList
 from nas_face.errors import ConfigError
 from nas_face.nn import FaceModel
 from nas_face.study.compression.recipe import Recipe
+from nas_face.study.compression.results import Runtime, StepResult
 from nas_face.study.files import partial_of, write_text
-from nas_face.study.verification.groups import PairGroups, worst_tar_of
+from nas_face.study.layout import LOCK_FILE
+from nas_face.study.verification.groups import PairGroups
 from nas_face.train import TrainSettings
 from nas_face.verify.groups import GroupReport
 
@@ -22,54 +27,6 @@ GROUPS_FILE = "groups.json"
 """Beside the result of a step, where there are groups; apart, for the groups may change."""
 
 RECIPE_FILE = "recipe.json"
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
-    """What a model is worth behind one step.
-
-    Attributes:
-        step: name of the row.
-        madds: multiply-accumulates.
-        params: parameters as torch counts them.
-        size_bytes: of the ONNX file.
-        accuracy: 10-fold, on the test pairs, of the ONNX file.
-        accuracy_std: over the folds.
-        auc: on the same pairs.
-        eer: on the same pairs.
-        latency_ms: one image, one thread.
-        speedup: latency of the original over this one's, in turns.
-        cosine: smallest between embeddings of the file and of the torch network on real crops.
-        groups: of people on the same pairs, of the ONNX file, by each attribute.
-    """
-
-    step: str
-    madds: int
-    params: int
-    size_bytes: int
-    accuracy: float
-    accuracy_std: float
-    auc: float
-    eer: float
-    latency_ms: float
-    speedup: float
-    cosine: float | None
-    groups: tuple[GroupReport, ...] = ()
-
-    @property
-    def worst_group_tar(self) -> float | None:
-        """Lowest TAR of any group; None without groups that are large enough."""
-        return worst_tar_of(self.groups)
-
-    def as_dict(self) -> dict[str, object]:
-        """The same for JSON; nothing about groups where there are none."""
-        data = asdict(self)
-        del data["groups"]
-        if self.groups:
-            data["worst_group_tar"] = self.worst_group_tar
-            data["groups"] = [each.as_dict() for each in self.groups]
-        return data
 
 
 @final
@@ -93,79 +50,112 @@ class CompressionFaces:
 
     Attributes:
         train: to distil and calibrate on.
-        pairs: to verify every step on; no identity of `train`.
-        groups: of people on these pairs, if their figures are wanted.
+        judge: pairs that decide whether a step keeps its floor; no identity of `train`.
+        pairs: to report every step on; nothing is decided by them, and no identity is one of
+            `train`.
+        groups: of people on `pairs`, if their figures are wanted.
     """
 
     train: FaceImages
+    judge: PairList
     pairs: PairList
     groups: PairGroups | None = None
 
 
-def claim(
-    out: Path,
-    model: FaceModel,
-    recipe: Recipe,
-    faces: CompressionFaces,
-    training: TrainSettings,
-    seed: int,
-    *,
-    require: Callable[[], None],
-) -> None:
-    """Make `out` this compression's folder, or check that it is.
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Claim:
+    """What tells one compression from another.
 
-    Args:
-        out: the folder.
+    Attributes:
         model: what is compressed.
         recipe: how.
+        runtime: that decides.
         faces: that serve it.
         training: recipe of distillations.
         seed: of everything.
+    """
+
+    model: FaceModel
+    recipe: Recipe
+    runtime: Runtime
+    faces: CompressionFaces
+    training: TrainSettings
+    seed: int
+
+    def to_data(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "model": self.model.digest,
+            "recipe": to_data(self.recipe),
+            "runtime": self.runtime,
+            "training": to_data(self.training),
+            "faces": _digest_of_faces(self.faces),
+            "seed": self.seed,
+        }
+
+
+@contextlib.contextmanager
+def claimed(out: Path, claim: Claim, *, require: Callable[[], None]) -> Iterator[None]:
+    """Hold `out` as this compression's folder; no other process may work in it meanwhile.
+
+    Args:
+        out: the folder; made if it is not there.
+        claim: what is compressed, and how.
         require: called when the folder may be made and is not yet; what it raises leaves nothing
             behind.
 
     Raises:
-        ConfigError: it holds something else, or the results of another compression.
+        ConfigError: it holds something else, or the results of another compression, or another
+            process works in it.
     """
-    record = {
-        "model": _digest_of_model(model),
-        "recipe": to_data(recipe),
-        "training": to_data(training),
-        "faces": _digest_of_faces(faces),
-        "seed": seed,
-    }
     path = out / RECIPE_FILE
+    record = claim.to_data()
     if path.exists():
-        before = _read(path)
-        differing = [key for key, value in record.items() if before.get(key) != value]
-        if differing:
+        _require_same(path, record)
+    else:
+        own = {partial_of(path).name, LOCK_FILE}
+        if out.exists() and any(each.name not in own for each in out.iterdir()):
             raise ConfigError(
-                f"{out}: holds the results of another compression ({differing[0]} changed); "
-                "choose another folder with --out, or delete this one"
+                f"{out}: not empty and not of a compression; choose another with --out"
             )
-        return
-    if out.exists() and any(each.name != partial_of(path).name for each in out.iterdir()):
-        raise ConfigError(f"{out}: not empty and not of a compression; choose another with --out")
-    require()
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(record, indent=1) + "\n")
+        require()
+        out.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(out / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as failure:
+        raise ConfigError(
+            f"{out}: another process compresses into it; wait for its end, or choose another "
+            "folder with --out"
+        ) from failure
+    try:
+        if path.exists():
+            _require_same(path, record)
+        else:
+            write_text(path, json.dumps(record, indent=1) + "\n")
+        yield
+    finally:
+        lock.release()
 
 
-def _digest_of_model(model: FaceModel) -> str:
-    digest = hashlib.sha256(canonical_json(model.description).encode())
-    for key, value in sorted(model.module.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _require_same(path: Path, record: Mapping[str, Any]) -> None:
+    before = _read(path)
+    differing = [key for key, value in record.items() if before.get(key) != value]
+    if differing:
+        raise ConfigError(
+            f"{path.parent}: holds the results of another compression ({differing[0]} changed); "
+            "choose another folder with --out, or delete this one"
+        )
 
 
 def _digest_of_faces(faces: CompressionFaces) -> str:
     """By the names of images, which are what a user changes by choosing other faces or pairs."""
-    pairs = faces.pairs
     digest = hashlib.sha256("\0".join(faces.train.names).encode("utf-8", "surrogatepass"))
-    digest.update("\0".join(pairs.images.names).encode("utf-8", "surrogatepass"))
-    for part in (pairs.first, pairs.second, pairs.same):
-        digest.update(part.tobytes())
+    for pairs in (faces.judge, faces.pairs):
+        digest.update("\0".join(pairs.images.names).encode("utf-8", "surrogatepass"))
+        for part in (pairs.first, pairs.second, pairs.same):
+            digest.update(part.tobytes())
     return digest.hexdigest()
 
 
@@ -178,10 +168,12 @@ def known_result(folder: Path) -> StepResult | None:
     path = folder / RESULT_FILE
     if not path.exists():
         return None
-    try:
-        return StepResult(**_read(path))
-    except TypeError as failure:
-        raise ConfigError(f"{path}: broken; delete it to do the step again") from failure
+    return from_data(StepResult, _read(path), where=str(path), error=ConfigError)
+
+
+def save_result(result: StepResult, folder: Path) -> None:
+    """Write a result into the folder of its step: the last thing that a step does."""
+    write_text(folder / RESULT_FILE, json.dumps(result.as_dict(), indent=1) + "\n")
 
 
 def known_groups(folder: Path, groups: PairGroups) -> tuple[GroupReport, ...] | None:

@@ -65,7 +65,7 @@ def write_html(
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>"
         f"<h1>{html.escape(title)}</h1><p>{html.escape(note)}</p>{''.join(figures)}"
         f"<h2>Front</h2><p class=note>{html.escape(hypervolume_line(front))}</p>"
-        f"<div class=wide>{table}</div>{''.join(map(_section, tables))}</body></html>"
+        f"<div class=wide>{table}</div>{''.join(map(section, tables))}</body></html>"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -121,7 +121,7 @@ def _hypervolumes(front: Front) -> go.Figure:
     return figure
 
 
-def _section(table: Table) -> str:
+def section(table: Table) -> str:
     """A table of the terminal as a section of the page."""
     title, caption = html.escape(str(table.title or "")), html.escape(str(table.caption or ""))
     head = "".join(f"<th>{_cell(column.header)}</th>" for column in table.columns)
