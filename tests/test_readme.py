@@ -2,19 +2,36 @@
 letter."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 import yaml
+from PIL import Image
 
+from nas_face.arch.zoo import network
 from nas_face.cli.main import app, main
-from nas_face.data import sampling
+from nas_face.data import load_orl, sampling
 from nas_face.data.augment import AugmentSettings
+from nas_face.deploy import export_onnx, quantise_onnx
+from nas_face.deploy.manifest import (
+    EmbeddingOutput,
+    ImageInput,
+    Manifest,
+    ModelFile,
+    Normalisation,
+    Part,
+    Threshold,
+)
 from nas_face.losses.distillation import settings as distillation
 from nas_face.losses.margins import settings as margins
+from nas_face.nn import FaceModel
 from nas_face.search import OBJECTIVES
 from nas_face.space import load_space
+from nas_face.study.compression.recipe import Recipe
+from nas_face.study.compression.step_settings import STEPS, AwareTraining
 from nas_face.study.config import DataSettings, StudyConfig
 from nas_face.train.settings import TrainSettings
 from nas_face.train.teachers.settings import TeacherSettings
@@ -75,6 +92,12 @@ def test_the_two_set_up_commands_are_one_line_each():
     ]
 
 
+def test_every_key_of_a_recipe_is_in_the_readme():
+    kinds = [Recipe, AwareTraining, *STEPS.values()]
+    keys = {name for kind in kinds for name in kind.__slots__} - {"kind"}
+    assert [key for key in sorted(keys) if f"`{key}`" not in README] == []
+
+
 def test_every_key_of_a_study_and_every_objective_is_in_the_readme():
     names = [*StudyConfig.__slots__, *OBJECTIVES]
     assert [name for name in names if f"`{name}`" not in README] == []
@@ -105,7 +128,39 @@ def test_the_file_tree_names_what_is_there():
     assert set(folders) == here
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The repository's files, two photos, and what a compression leaves."""
+    for path in ROOT.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    crops = load_orl(56, 56).batch(np.arange(0, 80, 10))
+    for name, crop in zip("ab", crops, strict=False):
+        Image.fromarray(crop).save(f"{name}.jpg")
+    out = tmp_path / "out"
+    out.mkdir()
+    spec = replace(network("mobilefacenet_128").spec, input_shape=(3, 56, 56))
+    export_onnx(FaceModel.fresh(spec, seed=0), out / "model.onnx")
+    quantise_onnx(out / "model.onnx", out / "model.int8.onnx", crops)
+    (out / "card.json").write_text("{}")
+    file = ModelFile(
+        runtime="onnxruntime",
+        precision="int8",
+        parts=(Part.of(out / "model.int8.onnx"),),
+        card=Part.of(out / "card.json"),
+        thresholds=(Threshold(fmr=0.001, cosine=0.5, low=0.4, high=0.6),),
+    )
+    Manifest(
+        model="of the test",
+        input=ImageInput(height=56, width=56, name="image"),
+        normalisation=Normalisation(mean=127.5, scale=127.5, channel_order="RGB"),
+        embedding=EmbeddingOutput(size=128, name="embedding"),
+        alignment=None,
+        recommended="int8",
+        files=(file,),
+    ).write(out)
+
+
 @pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_an_example_in_python_runs(example, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_an_example_in_python_runs(example, here):
     exec(compile(example, "README.md", "exec"), {})

@@ -1,5 +1,7 @@
-"""OpenVINO, an extra: the faster runtime on x86, and NNCF, its quantiser. Imported at first
-use."""
+"""OpenVINO, the faster runtime on x86, and NNCF, its quantiser; imported at first use.
+
+They come along on x86, and are an extra elsewhere.
+"""
 
 from nas_face.deploy.openvino.convert import export_openvino
 from nas_face.deploy.openvino.library import openvino_missing
