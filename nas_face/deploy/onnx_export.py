@@ -90,8 +90,9 @@ def _preprocess(graph: GraphWriter, preprocessing: Preprocessing) -> str:
     Folding them into the first convolution would be wrong at the border: its padding is zero
     after normalisation, not before.
 
-    The package insightface goes by names to tell whether a file normalises: one of the first eight
-    nodes must begin with `Sub`, one with `Mul`, or it normalises by itself as well.
+    The package insightface goes by names to tell whether a file normalises: that of one of the
+    first eight nodes must begin with `Sub`, of one with `Mul`, or it normalises by itself as well.
+    The second is a division all the same, for the reciprocal of most scales is not exact.
     """
     x = INPUT
     if preprocessing.channel_order == "BGR":
@@ -103,12 +104,11 @@ def _preprocess(graph: GraphWriter, preprocessing: Preprocessing) -> str:
         x = graph.node("Mul", "preprocessing.shares", (x, shares))
         x = graph.node("ReduceSum", "preprocessing.grey", (x, axis))
     mean = graph.floats("preprocessing.mean", np.array(preprocessing.mean))
-    scale = graph.floats("preprocessing.scale", 1 / np.array(preprocessing.scale))
-    nodes = [("Sub", "preprocessing.centred", mean), ("Mul", PREPROCESSED, scale)]
-    for operator, value, number in nodes:
-        name = f"{operator}_{value}"
-        (x,) = graph.node_with_outputs(operator, name, (x, number), (value,))
-    return x
+    scale = graph.floats("preprocessing.scale", np.array(preprocessing.scale))
+    centred = "preprocessing.centred"
+    graph.node_with_outputs("Sub", f"Sub_{centred}", (x, mean), (centred,))
+    graph.node_with_outputs("Div", f"Mul_{PREPROCESSED}", (centred, scale), (PREPROCESSED,))
+    return PREPROCESSED
 
 
 def _properties(model: FaceModel) -> dict[str, str]:

@@ -111,7 +111,7 @@ def test_batch_norm_behind_a_convolution_or_linear_layer_leaves_no_trace(mobile)
     operators = {node.op_type for node in to_onnx(mobile).graph.node}
     norms = [node.name for node in to_onnx(mobile).graph.node if node.name.endswith(".scaled")]
     assert norms == ["Mul_preprocessing.scaled"]
-    assert operators == {"Sub", "Conv", "Mul", "Relu", "Add", "Flatten", "Gemm"}
+    assert operators == {"Sub", "Div", "Conv", "Mul", "Relu", "Add", "Flatten", "Gemm"}
 
 
 def test_native_style_keeps_one_node_for_each_prelu(mobile):

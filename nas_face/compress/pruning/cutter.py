@@ -31,6 +31,7 @@ class Cutter:
         min_keep: fraction of each family that must stay, 0 to 1.
         gradients: for criteria that need them.
         whole: channels of families before earlier rounds, by name; `min_keep` is of these.
+        saved: what the scope `saving` counts.
 
     Raises:
         CompressionError: an argument is out of range, or the criterion lacks what it needs.
@@ -46,20 +47,27 @@ class Cutter:
         min_keep: float,
         gradients: Gradients | None = None,
         whole: Mapping[str, int] | None = None,
+        saved: Counted = "madds",
     ) -> None:
         _check_arguments(scope=scope, round_to=round_to, min_keep=min_keep)
         self.description = model.description
         self.coupling = couple(self.description.network, self.description.input)
+        self._costs = WidthCost(self.coupling)
+        raw = scope == "saving"
+        scores = score_classes(self.coupling, model.module, importance, gradients, raw=raw)
+        if raw:
+            savings = self._costs.savings(saved)
+            for family, saving in zip(self.coupling.families, savings, strict=True):
+                scores[list(family.classes)] /= saving
         self.selection = Selection(
             self.coupling,
-            score_classes(self.coupling, model.module, importance, gradients),
+            scores,
             round_to=round_to,
             min_keep=min_keep,
             scope=scope,
             whole=whole,
         )
         self._original = model
-        self._costs = WidthCost(self.coupling)
 
     def counter(self, quantity: Counted) -> Callable[[Counts], int]:
         """Multiply-accumulates, or parameters, of so many classes of each family."""

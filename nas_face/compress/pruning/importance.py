@@ -31,6 +31,8 @@ def score_classes(
     module: nn.Module,
     importance: Importance,
     gradients: Gradients | None = None,
+    *,
+    raw: bool = False,
 ) -> Scores:
     """Importance of every class, with mean 1 over each family; of `lamp`, with maximum 1.
 
@@ -39,6 +41,7 @@ def score_classes(
         module: its weights are read, and for `taylor` without `gradients` their `.grad`.
         importance: name of the criterion.
         gradients: for those of `BY_GRADIENT`.
+        raw: as the criterion gives it, not divided by the mean of the family.
 
     Returns:
         `(n_classes,)`; protected classes have whatever the criterion gives them. A family whose
@@ -60,7 +63,7 @@ def score_classes(
                 f"importance: {importance!r} is not finite for some channels of {family.name}; "
                 "the weights or gradients hold NaN or infinity, so restore an earlier checkpoint"
             )
-        if importance != "lamp":
+        if importance != "lamp" and not raw:
             mean = scores[members].mean()
             scores[members] /= mean if mean > 0 else 1.0
     return scores

@@ -174,6 +174,7 @@ def pruned_to(
         min_keep=min_keep,
         gradients=gradients,
         whole=whole,
+        saved="params" if target.quantity == "params" else "madds",
     )
     measurements: tuple[tuple[int, float], ...] = ()
     if target.quantity == "cost":

@@ -10,12 +10,14 @@ from nas_face.arch.layers import Conv
 from nas_face.compress.pruning.channels import Coupling, Site
 from nas_face.compress.pruning.walk import keeps_groups
 
-Scope = Literal["local", "global", "isomorphic"]
+Scope = Literal["local", "global", "isomorphic", "saving"]
 """`local`: every family loses the same share of its classes. `global`: all families are ranked
-together by their scores. `isomorphic`: families are ranked together with those of one structure,
-and every such group loses the same share."""
+together by their scores, which have one mean in each. `isomorphic`: families are ranked together
+with those of one structure, and every such group loses the same share. `saving`: all are ranked
+together by the raw score over the MAdds (or parameters, where these are the target) that go with a
+class; for the criteria by gradient, whose scores are in units of the loss."""
 
-SCOPES: tuple[Scope, ...] = ("local", "global", "isomorphic")
+SCOPES: tuple[Scope, ...] = ("local", "global", "isomorphic", "saving")
 
 
 def priorities(
@@ -28,11 +30,13 @@ def priorities(
         scores: `(n_classes,)`, comparable over families.
         scope: who is ranked together.
 
-    Source: Fang et al., isomorphic pruning, arXiv 2407.04616.
-    Differs: scores are divided by the mean of their family in every scope, not by the mean of
+    Source: of `isomorphic`, Fang et al., arXiv 2407.04616; of `saving`, the order in which a
+        knapsack is filled, as Shen et al., arXiv 2210.06659, do with measured latencies.
+    Differs: in the former, scores are divided by the mean of their family in every scope, not by
+    the mean of
         the group that is ranked together.
     """
-    if scope == "global":
+    if scope in ("global", "saving"):
         return scores
     numbers = range(len(coupling.families))
     groups = [(number,) for number in numbers] if scope == "local" else alike(coupling)

@@ -38,6 +38,7 @@ class WidthCost:
         for number, family in enumerate(coupling.families):
             family_of[list(family.classes)] = number
         sizes = [len(family.classes) for family in coupling.families]
+        self.sizes: Counts = tuple(sizes)
         self._read = self._channels([site.in_classes for site in self.sites], family_of, sizes)
         self._written = self._channels([site.out_classes for site in self.sites], family_of, sizes)
         self._of_site: list[dict[tuple[int, int], tuple[int, int]]] = [{} for _ in self.sites]
@@ -57,6 +58,13 @@ class WidthCost:
         if counts not in self._known:
             self._known[counts] = self._sum(counts)
         return self._known[counts][0 if quantity == "madds" else 1]
+
+    def savings(self, quantity: Counted) -> tuple[int, ...]:
+        """What goes with one class of each family, all others being there; at least 1."""
+        counts = self.sizes
+        whole = self.of(quantity, counts)
+        fewer = ((*counts[:at], n - 1, *counts[at + 1 :]) for at, n in enumerate(counts))
+        return tuple(max(1, whole - self.of(quantity, each)) for each in fewer)
 
     def _sum(self, counts: Counts) -> tuple[int, int]:
         widths = np.array([*counts, 1], np.int64)

@@ -70,7 +70,7 @@ def check(spec: ArchSpec, number: int) -> None:
         model,
         target_madds=max(smallest, before.cost.madds * (70, 50, 30)[number % 3] // 100),
         importance=importance,
-        scope=SCOPES[number // 3 % 3],
+        scope=SCOPES[number // 3 % len(SCOPES)],
         min_keep=0.0,
         round_to=1,
         gradients=angular_gradients(model, faces()[:1]) if importance in BY_GRADIENT else None,

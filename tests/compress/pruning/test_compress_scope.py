@@ -5,9 +5,12 @@ import pytest
 from pruning_checks import random_model, shrunk
 
 from nas_face.arch.zoo import network
-from nas_face.compress.pruning import Scope, prune
+from nas_face.compress.pruning import Scope, Target, prune
 from nas_face.compress.pruning.channels import Coupling, couple
+from nas_face.compress.pruning.importance import score_classes
 from nas_face.compress.pruning.scope import alike, priorities
+from nas_face.compress.pruning.surgery import alive_without, narrowed
+from nas_face.compress.pruning.width_cost import Counted
 from nas_face.errors import CompressionError
 from nas_face.nn.model import FaceModel
 
@@ -91,6 +94,30 @@ def test_every_family_is_in_one_group() -> None:
         coupling: Coupling = couple(spec.lower(), spec.input)
         numbers = sorted(at for group in alike(coupling) for at in group)
         assert numbers == list(range(len(coupling.families)))
+
+
+@pytest.mark.parametrize("quantity", ["madds", "params"])
+def test_saving_ranks_by_score_over_what_goes_with_a_class(
+    model: FaceModel, quantity: Counted
+) -> None:
+    network, x = model.description.network, model.description.input
+    coupling = couple(network, x)
+    whole = getattr(model.description.cost, quantity)
+    raw = score_classes(coupling, model.module, "l2", raw=True)
+    rates = {}
+    for family in coupling.families:
+        without_one = narrowed(network, coupling, alive_without(coupling, family.classes[:1]))
+        saved = whole - getattr(without_one.cost(x), quantity)
+        rates |= {each: raw[each] / saved for each in family.classes}
+
+    target = Target(**{quantity: whole * 9 // 10})
+    result = prune(model, target=target, scope="saving", round_to=1, min_keep=0.0)
+
+    gone = [rates[each] for each in result.removed]
+    kept = [rates[each] for each in rates if each not in set(result.removed)]
+    ordered = sorted(rates, key=lambda each: rates[each])[: len(gone)]
+    assert len(set(ordered) & set(result.removed)) >= 0.98 * len(gone)  # some were given back
+    assert np.mean(gone) < np.mean(kept)
 
 
 def test_unknown_scope_names_the_near_ones(model: FaceModel) -> None:
