@@ -32,9 +32,8 @@ def priorities(
 
     Source: of `isomorphic`, Fang et al., arXiv 2407.04616; of `saving`, the order in which a
         knapsack is filled, as Shen et al., arXiv 2210.06659, do with measured latencies.
-    Differs: in the former, scores are divided by the mean of their family in every scope, not by
-    the mean of
-        the group that is ranked together.
+    Differs: in the former, scores are divided by the mean of their family, not by the mean of the
+        group that is ranked together.
     """
     if scope in ("global", "saving"):
         return scores

@@ -60,11 +60,20 @@ class WidthCost:
         return self._known[counts][0 if quantity == "madds" else 1]
 
     def savings(self, quantity: Counted) -> tuple[int, ...]:
-        """What goes with one class of each family, all others being there; at least 1."""
-        counts = self.sizes
-        whole = self.of(quantity, counts)
-        fewer = ((*counts[:at], n - 1, *counts[at + 1 :]) for at, n in enumerate(counts))
-        return tuple(max(1, whole - self.of(quantity, each)) for each in fewer)
+        """What goes with one class of each family, all others being there; at least 1.
+
+        It is 1 for a family of one class, which always stays.
+        """
+        return tuple(
+            max(1, self.of(quantity, self.sizes) - self.of(quantity, self._without(at)))
+            if size > 1
+            else 1
+            for at, size in enumerate(self.sizes)
+        )
+
+    def _without(self, at: int) -> Counts:
+        """All classes but one of a family."""
+        return (*self.sizes[:at], self.sizes[at] - 1, *self.sizes[at + 1 :])
 
     def _sum(self, counts: Counts) -> tuple[int, int]:
         widths = np.array([*counts, 1], np.int64)
