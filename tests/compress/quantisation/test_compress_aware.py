@@ -81,11 +81,11 @@ class Trained:
         """Mean of 1 - cosine to the network in float, on people it was never shown."""
         return mean_loss(self.wanted, model.embed(self.strangers, flip=False))
 
-    def loss_on_grids(self, model: FaceModel, **grids) -> float:  # type: ignore[no-untyped-def]
+    def loss_on_grids(self, model: FaceModel, **grids) -> float:
         with quantisation_aware(model, self.crops, **grids) as quantised:
             return self.loss(quantised)
 
-    def taught(self, settings: TrainSettings, **grids) -> FaceModel:  # type: ignore[no-untyped-def]
+    def taught(self, settings: TrainSettings, **grids) -> FaceModel:
         """A copy of the network, trained on grids to embed as the network does in float."""
         with quantisation_aware(copy.deepcopy(self.model), self.crops, **grids) as student:
             train(student, self.known, settings, seed=0, teacher=self.targets)
@@ -215,7 +215,7 @@ def test_layers_that_stay_in_float_are_told() -> None:
         {"keep_float": frozenset({"head.embedding"})},
     ],
 )
-def test_grids_are_part_of_what_a_checkpoint_belongs_to(other) -> None:  # type: ignore[no-untyped-def]
+def test_grids_are_part_of_what_a_checkpoint_belongs_to(other) -> None:
     """Else a training on other grids would take its checkpoints up."""
     model = small_model()
 
@@ -304,7 +304,7 @@ def test_norms_have_to_be_folded_first() -> None:
         ({"percentile": 0.0}, "percentile must be above 0"),
     ],
 )
-def test_misuse_is_refused(arguments, message) -> None:  # type: ignore[no-untyped-def]
+def test_misuse_is_refused(arguments, message) -> None:
     with (
         pytest.raises(CompressionError, match=message),
         quantisation_aware(small_model(), orl_crops(4), **arguments),

@@ -241,7 +241,7 @@ def test_bits_out_of_range_are_refused(weights: int, activations: int) -> None:
         (np.zeros((0, 12, 12, 3), np.uint8), "at least one is needed"),
     ],
 )
-def test_crops_that_do_not_fit_are_refused(crops, message) -> None:  # type: ignore[no-untyped-def]
+def test_crops_that_do_not_fit_are_refused(crops, message) -> None:
     with pytest.raises(CompressionError, match=message):
         observed_ranges(gated_model(), crops)
 

@@ -207,7 +207,7 @@ def test_mode_is_kept() -> None:
     assert fold_norms(model).module.training
 
 
-def test_a_folded_model_is_saved_and_read_again(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_folded_model_is_saved_and_read_again(tmp_path) -> None:
     folded = fold_norms(tree_model(CONV, BatchNorm(), Activation(function="relu"), CONV, *TAIL))
     folded.save(tmp_path)
     again = FaceModel.load(tmp_path)

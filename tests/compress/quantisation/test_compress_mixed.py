@@ -231,7 +231,7 @@ def test_what_the_quantiser_raises_passes() -> None:
         ({"accuracy_floor": 0.9, "costs": {"l0": 1.0}}, r"costs\['l1'\] must be above 0"),
     ],
 )
-def test_misuse_is_refused(arguments, message) -> None:  # type: ignore[no-untyped-def]
+def test_misuse_is_refused(arguments, message) -> None:
     with pytest.raises(CompressionError, match=message):
         search_mixed(ROWS, additive(ROWS, []), **arguments)
 

@@ -19,7 +19,7 @@ def counted(model: FaceModel) -> dict[str, int]:
     for path, each in model.module.named_modules():
         if isinstance(each, nn.Conv2d | nn.Linear):
 
-            def run(module, inputs, output, path=path):  # type: ignore[no-untyped-def]
+            def run(module, inputs, output, path=path):
                 with FlopCounterMode(display=False) as counter:
                     type(module).forward(module, *inputs)
                 found[path] = counter.get_total_flops() // 2

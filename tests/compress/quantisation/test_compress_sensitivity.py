@@ -15,7 +15,7 @@ from nas_face.errors import CompressionError
 from nas_face.nn.model import FaceModel
 
 
-def by_hand(model: FaceModel, crops, paths, ranges, *, bits: int) -> float:  # type: ignore[no-untyped-def]
+def by_hand(model: FaceModel, crops, paths, ranges, *, bits: int) -> float:
     """Loss of a copy of the model whose weights and inputs at some paths are rounded."""
     changed = copy.deepcopy(model)
     for path in paths:
@@ -26,7 +26,7 @@ def by_hand(model: FaceModel, crops, paths, ranges, *, bits: int) -> float:  # t
         with torch.no_grad():
             layer.weight.copy_(rounded(layer.weight, weight_scale(layer.weight, bits), bits))
 
-        def quantise(module, inputs, step=step, zero=zero):  # type: ignore[no-untyped-def]
+        def quantise(module, inputs, step=step, zero=zero):
             return (((inputs[0] / step).round() + zero).clamp(0, 255) - zero) * step
 
         layer.register_forward_pre_hook(quantise)
@@ -35,7 +35,7 @@ def by_hand(model: FaceModel, crops, paths, ranges, *, bits: int) -> float:  # t
 
 @pytest.mark.parametrize("by", ["layer", "block"])
 @pytest.mark.parametrize(("make", "side"), [(small_model, 32), (gated_model, 12)])
-def test_losses_are_those_of_each_part_quantised_alone(make, side, by) -> None:  # type: ignore[no-untyped-def]
+def test_losses_are_those_of_each_part_quantised_alone(make, side, by) -> None:
     model, crops = make(), orl_crops(7, side=side)
     digest = model.digest
     ranges = observed_ranges(model, crops)
@@ -141,7 +141,7 @@ ROWS = (
         ({"madds_share": 0.1, "count": 1}, "ca"),
     ],
 )
-def test_layers_are_kept_by_rule(rules, kept) -> None:  # type: ignore[no-untyped-def]
+def test_layers_are_kept_by_rule(rules, kept) -> None:
     expected = frozenset(path for each in kept for path in (each, f"{each}+"))
     assert keep_float_by(ROWS, **rules) == expected
     assert keep_float_by(reversed(ROWS), **rules) == expected
@@ -155,6 +155,6 @@ def test_layers_are_kept_by_rule(rules, kept) -> None:  # type: ignore[no-untype
         ({"madds_share": 1.1}, "madds_share must be 0 to 1, got 1.1"),
     ],
 )
-def test_rules_out_of_range_are_refused(rules, message) -> None:  # type: ignore[no-untyped-def]
+def test_rules_out_of_range_are_refused(rules, message) -> None:
     with pytest.raises(CompressionError, match=message):
         keep_float_by(ROWS, **rules)
