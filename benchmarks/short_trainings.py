@@ -67,7 +67,7 @@ class Recipe:
 TAUGHT = {"teacher": TeacherSettings(model=SFACE), "distil": (Angular(),)}
 RECIPES: Mapping[str, Recipe] = {
     FULL: Recipe(
-        changes={"epochs": 16, "batch_size": 64, "loss": CosFace(margin=0.35, scale=32.0)}
+        changes={"epochs": 10, "batch_size": 64, "loss": CosFace(margin=0.35, scale=32.0)}
     ),
     "four": Recipe(),
     "two": Recipe(changes={"epochs": 2}),
