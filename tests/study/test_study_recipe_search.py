@@ -332,3 +332,49 @@ def test_space_of_a_file_and_of_options(tmp_path):
     assert space.budget == Budget(max_latency_ms=1.0, max_size_bytes=1_000_000)
     assert space.stages == {"stages.0": (0.5, 1.0)}
     assert space.recover.learning_rate == 0.01
+
+
+def test_recipe_that_fails_is_on_record_and_the_search_goes_on(search, tmp_path, monkeypatch):
+    carried_out = recipe_search._Trials._carried_out
+
+    def failing(self, recipe):
+        if len(self.study.trials) == 1:
+            raise CompressionError("out of luck")
+        return carried_out(self, recipe)
+
+    monkeypatch.setattr(recipe_search._Trials, "_carried_out", failing)
+    notes = []
+    found = search(tmp_path / "out", replace(SPACE, trials=2), note=notes.append)
+    assert found.front.n_failed == 1
+    assert [each.trial for each in found.front.tried] == [1]
+    assert "failed: CompressionError: out of luck" in notes[0]
+
+
+def test_full_disk_ends_the_sitting_and_leaves_the_recipe_to_the_next(
+    search, tmp_path, monkeypatch
+):
+    def full(self, recipe):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recipe_search._Trials, "_carried_out", full)
+    with pytest.raises(OSError, match="No space left"):
+        search(tmp_path / "out", replace(SPACE, trials=1))
+    assert [each.state for each in trials_of(tmp_path / "out")] == [TrialState.RUNNING]
+    monkeypatch.undo()
+    assert search(tmp_path / "out", replace(SPACE, trials=1)).front.best.trial == 0
+
+
+def test_small_space_is_tried_as_a_whole_and_no_further(search, tmp_path):
+    space = replace(
+        SPACE,
+        trials=20,
+        shares=(1.0,),
+        precision=("fp32", "int8"),
+        stage_precision=("few",),
+        importance=("l2",),
+        scope=("global",),
+    )
+    notes = []
+    found = search(tmp_path / "out", space, note=notes.append)
+    assert [each.precision for each in found.front.tried] == ["int8"]
+    assert any("no design is left" in each for each in notes)
