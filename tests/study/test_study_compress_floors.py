@@ -396,7 +396,7 @@ def test_openvino_decides_and_both_runtimes_are_delivered(carry_out, model, tmp_
     ("step", "error", "message"),
     [
         (QuantiseStep(keep_float=("frist",)), CompressionError, "did you mean 'first'"),
-        (LowBitsStep(keep_float=("stem",)), CompressionError, "'stem' is no layer and none of"),
+        (LowBitsStep(keep_float=("steam",)), CompressionError, "'steam' is no layer and none of"),
         (QuantiseStep(calibration="nowhere"), DataError, "nowhere: there is no such file"),
         (DistilStep(teacher="nowhere"), ConfigError, "nowhere"),
         (PruneStep(share=0.9, recover=DistilStep(teacher="nowhere")), ConfigError, "nowhere"),
