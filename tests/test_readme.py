@@ -31,6 +31,7 @@ from nas_face.nn import FaceModel
 from nas_face.search import OBJECTIVES
 from nas_face.space import load_space
 from nas_face.study.compression.recipe import Recipe
+from nas_face.study.compression.recipe_search.space import RecipeSpace
 from nas_face.study.compression.step_settings import STEPS, AwareTraining
 from nas_face.study.config import DataSettings, StudyConfig
 from nas_face.train.settings import TrainSettings
@@ -93,7 +94,7 @@ def test_the_two_set_up_commands_are_one_line_each():
 
 
 def test_every_key_of_a_recipe_is_in_the_readme():
-    kinds = [Recipe, AwareTraining, *STEPS.values()]
+    kinds = [Recipe, RecipeSpace, AwareTraining, *STEPS.values()]
     keys = {name for kind in kinds for name in kind.__slots__} - {"kind"}
     assert [key for key in sorted(keys) if f"`{key}`" not in README] == []
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas_face.cli.budget import limits
 from nas_face.cli.console import (
     DataOption,
     JsonFlag,
@@ -19,9 +20,12 @@ from nas_face.cli.console import (
 )
 from nas_face.errors import CompressionError, ConfigError, DeployError, TrainingDiverged
 
+PANEL = "Search for a recipe"
+
 if TYPE_CHECKING:
     from nas_face.study.compression.job import CompressJob
     from nas_face.study.compression.recipe import Recipe
+    from nas_face.study.compression.recipe_search.space import RecipeSpace
     from nas_face.study.compression.results import Compression
 
 
@@ -64,6 +68,29 @@ def compress(
     whole_front: Annotated[
         bool, typer.Option("--all", help="Every member of the front of RUN.")
     ] = False,
+    search: Annotated[
+        bool, typer.Option("--search", help="Let Optuna choose the recipe.", rich_help_panel=PANEL)
+    ] = False,
+    space: Annotated[
+        str | None,
+        typer.Option(metavar="SPACE.yaml", help="What it may choose.", rich_help_panel=PANEL),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Recipes in all.", rich_help_panel=PANEL)
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Which one proposes.", rich_help_panel=PANEL)
+    ] = None,
+    max_latency: Annotated[
+        str | None, typer.Option(help="Wall, such as 10ms.", rich_help_panel=PANEL)
+    ] = None,
+    max_size: Annotated[
+        str | None, typer.Option(help="Wall, of the file, such as 1MB.", rich_help_panel=PANEL)
+    ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(help="Wall: points that may be lost, such as -1.", rich_help_panel=PANEL),
+    ] = None,
     as_json: JsonFlag = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
 ) -> None:
@@ -74,7 +101,20 @@ def compress(
     from nas_face.study.compression.job import compress_job
     from nas_face.study.compression.recipe import load_recipe
 
-    steps = load_recipe(recipe)
+    asked = {
+        "--space": space,
+        "--trials": trials,
+        "--sampler": sampler,
+        "--max-latency": max_latency,
+        "--max-size": max_size,
+        "--floor": floor,
+    }
+    if not search:
+        for option, value in asked.items():
+            if value is not None:
+                raise ConfigError(f"{option} goes with --search")
+    elif whole_front:
+        raise ConfigError("--search is for one model; leave --all out, and give --trial")
     given = {
         "data.source": named_sources(data),
         "data.exclude": exclude,
@@ -96,6 +136,21 @@ def compress(
             allow_untrained=allow_untrained,
         )
 
+    if search:
+        from nas_face.study.compression.recipe_search.space import load_recipe_space
+
+        changes = {"trials": trials, "sampler": sampler, "floor": floor}
+        walls = limits(max_latency=max_latency, max_size=max_size)
+        chosen = load_recipe_space(
+            space,
+            {
+                **{key: value for key, value in changes.items() if value is not None},
+                "budget": walls,
+            },
+        )
+        _search_recipe(job_of(trial), chosen, out, as_json=as_json)
+        return
+    steps = load_recipe(recipe)
     if not whole_front:
         _compress_one(job_of(trial), steps, out, as_json=as_json)
         return
@@ -122,6 +177,47 @@ def _compress_one(
     for line in done.shortfalls:
         terminal.print(f"not as asked: {line}")
     terminal.print(f"written: {folder}")
+
+
+def _search_recipe(
+    job: "CompressJob", space: "RecipeSpace", out: Path | None, *, as_json: bool
+) -> None:
+    from nas_face.study.compression.recipe_search.search import BEST_FILE, search_recipe
+    from nas_face.study.tables import compression_tables, recipe_front_table
+
+    terminal = console()
+    folder = out or job.folder / space.name
+    terminal.print(
+        f"searching a recipe for {job.name} ({job.model.description.cost.madds:,} MAdds): "
+        f"{space.trials} recipes, {len(job.faces.judge)} pairs to decide by; {space.budget}"
+    )
+    for line in job.remarks:
+        terminal.print(line)
+    found = search_recipe(
+        job.model,
+        space,
+        job.faces,
+        folder,
+        training=job.config.full_training,
+        seed=job.config.seed,
+        epochs=lambda n_epochs: epoch_bar(terminal, n_epochs),
+        source=job.source,
+        trial=job.trial,
+        data=job.config.data,
+        note=terminal.print,
+    )
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        print_table(recipe_front_table(found.front))
+        for table in compression_tables(found.compression):
+            print_table(table)
+    best = found.front.best
+    if best is not None and best.over:
+        terminal.print(f"not as asked: nothing keeps the walls; trial {best.trial}: {best.over}")
+    for line in found.compression.shortfalls:
+        terminal.print(f"not as asked: {line}")
+    terminal.print(f"written: {folder / BEST_FILE}, {found.folder}")
 
 
 def _compress_front(

@@ -1,10 +1,12 @@
 """One new design from a sampler, without a trace in the study until it is wanted."""
 
 import copy
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import Study
@@ -34,18 +36,7 @@ def propose(study: Study, space: SearchSpace, sampler: BaseSampler) -> tuple[Des
         SpaceExhausted: the sampler found nothing new.
         SpaceError, ArchError: what the sampler chose is no design of the space.
     """
-    storage = InMemoryStorage()
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(level, optuna.logging.WARNING))
-    try:
-        asked = optuna.create_study(
-            storage=storage, sampler=sampler, directions=study.directions, study_name="proposal"
-        )
-    finally:
-        optuna.logging.set_verbosity(level)
-    (study_id,) = (each._study_id for each in storage.get_all_studies())
-    for past in study.get_trials(deepcopy=False):
-        storage.create_new_trial(study_id, _Shared.of(past))
+    asked = _copy(study, sampler)
     trial = asked.ask()
 
     def suggest(path: str, choice: Choice) -> Label:
@@ -54,6 +45,44 @@ def propose(study: Study, space: SearchSpace, sampler: BaseSampler) -> tuple[Des
 
     design = space.propose(suggest)
     return design, asked.get_trials(deepcopy=False)[-1]
+
+
+def propose_labels(
+    study: Study, distributions: Mapping[str, BaseDistribution], sampler: BaseSampler
+) -> FrozenTrial:
+    """Ask a sampler for labels of plain parameters; otherwise as `propose`.
+
+    Args:
+        study: the history; it stays as it is.
+        distributions: of every parameter, by name.
+        sampler: any.
+
+    Returns:
+        The trial of the copy.
+
+    Raises:
+        SpaceExhausted: the sampler found nothing new.
+    """
+    asked = _copy(study, sampler)
+    asked.ask(dict(distributions))
+    return asked.get_trials(deepcopy=False)[-1]
+
+
+def _copy(study: Study, sampler: BaseSampler) -> Study:
+    """A study in memory with the same trials."""
+    storage = InMemoryStorage()
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(level, optuna.logging.WARNING))
+    try:
+        twin = optuna.create_study(
+            storage=storage, sampler=sampler, directions=study.directions, study_name="proposal"
+        )
+    finally:
+        optuna.logging.set_verbosity(level)
+    (study_id,) = (each._study_id for each in storage.get_all_studies())
+    for past in study.get_trials(deepcopy=False):
+        storage.create_new_trial(study_id, _Shared.of(past))
+    return twin
 
 
 def opened(asked: FrozenTrial, user_attrs: dict[str, Any]) -> FrozenTrial:

@@ -17,11 +17,13 @@ from optuna.samplers import (
 
 from nas_face.errors import ConfigError, near_names
 from nas_face.search.budget import LATENCY, Budget
-from nas_face.search.designs import SpaceDesigns
+from nas_face.search.designs import Designs, SpaceDesigns
 from nas_face.search.front_gain import Features, FrontGainSampler, Walls
+from nas_face.search.front_gain.sampler import NO_WALLS
 from nas_face.search.objectives import Objective
 from nas_face.search.stock.budgeted import N_STARTUP, BudgetedSampler
 from nas_face.search.stock.children import MixedChildren
+from nas_face.search.stock.fitting import FittingSampler
 from nas_face.search.stock.rectangular import RectangularSampler
 from nas_face.space import Label, SearchSpace
 
@@ -110,9 +112,43 @@ def make_sampler(
         )
     if name.startswith(NNI_PREFIX):
         inner = _nni(name, space, objectives, seed)
+    elif name == "gp":
+        inner = RectangularSampler(space, _gp_sampler(seed))
     else:
-        inner = _stock(name, space, seed)
+        inner = _stock(name, seed)
     return BudgetedSampler(space, budget, inner, seed, start=start)
+
+
+def make_parameter_sampler(
+    name: str,
+    designs: Designs,
+    known: Sequence[str | None],
+    seed: int,
+    *,
+    walls: Walls = NO_WALLS,
+    timed: Sequence[str | None] = (),
+) -> BaseSampler:
+    """A sampler by name of designs none of whose parameters depends on another.
+
+    Args:
+        name: as in `make_sampler`.
+        designs: what can be proposed.
+        known: for each objective, the name in `Candidate.known` of what it is, or none.
+        seed: of every draw.
+        walls: on what trials measure, for `front_gain`; see there.
+        timed: for each objective, its name among what trials measure; for `front_gain`.
+
+    Raises:
+        ConfigError: there is no sampler of that name for so many objectives, or it needs what is
+            not installed.
+    """
+    require_sampler(name, len(known))
+    if name == "front_gain":
+        return FrontGainSampler(designs, known=known, seed=seed, walls=walls, timed=timed)
+    if name.startswith(NNI_PREFIX):
+        raise ConfigError(f"sampler {name!r}: NNI's tuners take the choices of a search space")
+    inner = _gp_sampler(seed) if name == "gp" else _stock(name, seed)
+    return FittingSampler(designs, inner, seed)
 
 
 def _measured_walls(budget: Budget) -> Walls:
@@ -122,7 +158,7 @@ def _measured_walls(budget: Budget) -> Walls:
     return {LATENCY: (budget.min_latency_ms, budget.max_latency_ms)}
 
 
-def _stock(name: str, space: SearchSpace, seed: int) -> BaseSampler:
+def _stock(name: str, seed: int) -> BaseSampler:
     children = MixedChildren(seed)
     makers: dict[str, Callable[[], BaseSampler]] = {
         "nsga2": lambda: NSGAIISampler(
@@ -134,7 +170,6 @@ def _stock(name: str, space: SearchSpace, seed: int) -> BaseSampler:
         "tpe": lambda: TPESampler(
             n_startup_trials=N_STARTUP, multivariate=True, group=True, seed=seed
         ),
-        "gp": lambda: _gp(space, seed),
         "random": lambda: RandomSampler(seed=seed),
     }
     with warnings.catch_warnings():
@@ -143,12 +178,13 @@ def _stock(name: str, space: SearchSpace, seed: int) -> BaseSampler:
         return makers[name]()
 
 
-def _gp(space: SearchSpace, seed: int) -> BaseSampler:
+def _gp_sampler(seed: int) -> BaseSampler:
     for package in ("torch", "scipy"):
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"the sampler gp needs {package}: pip install {package}")
-    inner = GPSampler(seed=seed, n_startup_trials=N_STARTUP, warn_independent_sampling=False)
-    return RectangularSampler(space, inner)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return GPSampler(seed=seed, n_startup_trials=N_STARTUP, warn_independent_sampling=False)
 
 
 def _nni(name: str, space: SearchSpace, objectives: Sequence[Objective], seed: int) -> BaseSampler:

@@ -341,6 +341,44 @@ def test_target_out_of_reach_is_named_and_nothing_is_left_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_stages_are_pruned_to_their_shares_and_one_can_stay_in_float(
+    done, carry_out, model, tmp_path
+):
+    recipe = recipe_of(
+        PruneStep(stages={"stages.0": 0.5, "head": 1.0}, round_to=1, scope="local"),
+        QuantiseStep(n_images=16, keep_float=("head",)),
+    )
+    result = carry_out(model, tmp_path / "out", recipe)
+    assert [each.verdict for each in result.results[1:]] == ["kept", "kept", "kept"]
+    assert result.tries[0].setting == "to 50.0% of stages.0, 100.0% of head"
+    before = model.module.state_dict()
+    after = FaceModel.load(tmp_path / "out").module.state_dict()
+    rows = {
+        name: (len(before[name]), len(after[name]))
+        for name in before
+        if name.endswith("conv.weight") and before[name].shape[1] > 1  # not depthwise
+    }
+    for name, (wide, narrow) in rows.items():
+        assert narrow == (wide // 2 if name.startswith("stages.0") else wide)
+    assert linear_weights_in_float(tmp_path / "out" / "model.int8.onnx")
+    assert not linear_weights_in_float(done[0] / "model.int8.onnx")
+
+
+def linear_weights_in_float(path):
+    graph = onnx.load(path).graph
+    floats = {each.name for each in graph.initializer if each.data_type == onnx.TensorProto.FLOAT}
+    linear = [each for each in graph.node if each.op_type in ("Gemm", "MatMul")]
+    assert linear
+    return all(each.input[1] in floats for each in linear)
+
+
+def test_stage_that_is_not_there_is_named_before_anything_is_written(carry_out, model, tmp_path):
+    recipe = recipe_of(PruneStep(stages={"stages.3": 0.5}))
+    with pytest.raises(CompressionError, match=r"stages: 'stages\.3' is no stage .*stages\.0"):
+        carry_out(model, tmp_path / "out", recipe)
+    assert not (tmp_path / "out").exists()
+
+
 def test_recipe_without_quantisation_ships_float_only(carry_out, model, tmp_path):
     out = tmp_path / "out"
     carry_out(model, out, recipe=recipe_of(PruneStep(share=0.8)))

@@ -117,6 +117,20 @@ def test_pruning_is_softened_to_the_first_target_that_keeps_the_floor(
     assert compression.shortfalls == (f"1 prune: {row.verdict}",)
 
 
+def test_shares_of_stages_are_softened_together(by_width, carry_out, model, tmp_path):
+    step = PruneStep(
+        stages={"stages.0": 0.2, "stem": 0.6}, round_to=1, min_keep=0.0, floor=-30, max_tries=3
+    )
+    compression = carry_out(model, tmp_path / "out", recipe_of(step))
+    asked, first = (each.setting for each in compression.tries[:2])
+    assert asked == "to 20.0% of stages.0, 60.0% of stem"
+    assert first == "to 60.0% of stages.0, 80.0% of stem"  # half of the way to nothing
+    kept = [each for each in compression.tries if each.keeps]
+    assert kept
+    verdict = compression.results[1].verdict
+    assert verdict == f"softened: {kept[-1].setting} instead of {asked.removeprefix('to ')}"
+
+
 def test_tries_that_were_judged_are_not_repeated(
     by_width, carry_out, model, tmp_path, monkeypatch
 ):
@@ -382,7 +396,7 @@ def test_openvino_decides_and_both_runtimes_are_delivered(carry_out, model, tmp_
     ("step", "error", "message"),
     [
         (QuantiseStep(keep_float=("frist",)), CompressionError, "did you mean 'first'"),
-        (LowBitsStep(keep_float=("stem",)), CompressionError, "'stem' is no layer and none of"),
+        (LowBitsStep(keep_float=("steam",)), CompressionError, "'steam' is no layer and none of"),
         (QuantiseStep(calibration="nowhere"), DataError, "nowhere: there is no such file"),
         (DistilStep(teacher="nowhere"), ConfigError, "nowhere"),
         (PruneStep(share=0.9, recover=DistilStep(teacher="nowhere")), ConfigError, "nowhere"),

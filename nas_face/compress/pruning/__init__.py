@@ -10,6 +10,7 @@ from nas_face.compress.pruning.norms import recalibrate_norms, restore_norms
 from nas_face.compress.pruning.prune import FamilyWidth, PruneResult, prune
 from nas_face.compress.pruning.rounds import prune_in_rounds
 from nas_face.compress.pruning.scope import Scope
+from nas_face.compress.pruning.stages import prune_stages, stage_of
 from nas_face.compress.pruning.surgery import mask_
 from nas_face.compress.pruning.target import Target
 
@@ -26,6 +27,8 @@ __all__ = [
     "per_sample_gradients",
     "prune",
     "prune_in_rounds",
+    "prune_stages",
     "recalibrate_norms",
     "restore_norms",
+    "stage_of",
 ]

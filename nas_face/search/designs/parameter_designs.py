@@ -38,6 +38,8 @@ class ParameterDesigns:
         distributions: of every parameter, by name.
         analytic: what is exact before any training, by name, of the labels of all parameters.
         fits: whether a design is within the walls, of what `analytic` gives.
+        identity: what two designs share that are the same under different labels; their labels by
+            default.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class ParameterDesigns:
         distributions: Mapping[str, BaseDistribution],
         analytic: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda params: {},
         fits: Callable[[Mapping[str, float]], bool] = lambda known: True,
+        identity: Callable[[Mapping[str, Any]], str] = key_of,
     ) -> None:
         if not distributions:
             raise ConfigError("a sampler needs at least one parameter, got none")
         self._distributions = dict(distributions)
         self._analytic = analytic
         self._fits = fits
+        self._identity = identity
         self._axes = [_axis(name, each) for name, each in distributions.items()]
         widths = [axis.width for axis in self._axes]
         self._knobs = np.repeat(np.arange(len(self._axes)), widths)
@@ -136,8 +140,8 @@ class ParameterDesigns:
         return self._fits(candidate.known)
 
     def identity(self, candidate: Candidate) -> str:
-        """The labels themselves."""
-        return candidate.key
+        """See `Designs`."""
+        return self._identity(candidate.params)
 
     def _inside(self, params: Mapping[str, Any]) -> Candidate | None:
         candidate = self._candidate(params)

@@ -60,8 +60,12 @@ class Bench:
         parity = embedding_parity(expected, got)
         if precision == "fp32":
             require_parity(parity, min_cosine=MIN_COSINE_FP32, where=str(path))
-        verification = verify_embeddings(embed_pairs(session, self.faces.pairs), self.faces.pairs)
-        judged = judged_accuracy(embed_pairs(session, self.faces.judge), self.faces.judge)
+        decide, report = self.faces.judge, self.faces.pairs
+        embeddings = embed_pairs(session, decide)
+        judged = judged_accuracy(embeddings, decide)
+        if report is not decide:
+            embeddings = embed_pairs(session, report)
+        verification = verify_embeddings(embeddings, report)
         latency = measure_in_turns(session, self.plain)
         return FileResult(
             runtime=runtime,

@@ -13,7 +13,8 @@ def chosen_layers(layers: Sequence[WeightedLayer], rules: Iterable[str]) -> froz
     Args:
         layers: convolutions and linear layers of a network, in running order.
         rules: `first` and `last` layer; `gates`, those that compute the factors of
-            squeeze-and-excitation and attention; `depthwise` convolutions; or a path.
+            squeeze-and-excitation and attention; `depthwise` convolutions; or a path, of a layer
+            or of a part with layers in it, such as `stages.1`.
 
     Raises:
         CompressionError: a rule is neither a word nor a path.
@@ -30,8 +31,10 @@ def chosen_layers(layers: Sequence[WeightedLayer], rules: Iterable[str]) -> froz
                 found.update(each.path for each in layers if each.gates)
             case "depthwise":
                 found.update(each.path for each in layers if each.kind == "depthwise")
-            case path if path in paths:
-                found.add(path)
+            case part if inside := [
+                path for path in paths if path == part or path.startswith(f"{part}.")
+            ]:
+                found.update(inside)
             case _:
                 raise CompressionError(
                     f"keep_float: {rule!r} is no layer and none of {', '.join(LAYER_RULES)}; "

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nas_face.compress.pruning import BY_GRADIENT
 from nas_face.compress.pruning.cutter import Cutter
+from nas_face.compress.pruning.stages import stage_counts
 from nas_face.compress.pruning.width_cost import Counted
 from nas_face.compress.quantisation.layers import weighted_layers
 from nas_face.deploy import measure_in_turns
@@ -84,7 +85,10 @@ def _require_reachable(model: FaceModel, recipe: Recipe, runtime: Runtime, scrat
     current = model
     trained = False
     for step in recipe.steps:
-        if isinstance(step, PruneStep):
+        if isinstance(step, PruneStep) and step.stages is not None:
+            cutter = _cutter(current, step)
+            current = cutter.model(stage_counts(cutter.selection, step.stages))
+        elif isinstance(step, PruneStep):
             name, value = step.target
             if name.startswith("latency"):
                 _require_fast_enough(current, step, runtime, scratch)
@@ -92,8 +96,11 @@ def _require_reachable(model: FaceModel, recipe: Recipe, runtime: Runtime, scrat
             current = _pruned(current, step, name, value)
             if trained:
                 return
-            trained = step.recover is not None
-        trained = trained or isinstance(step, DistilStep)
+        trained = (
+            trained
+            or isinstance(step, DistilStep)
+            or (isinstance(step, PruneStep) and step.recover is not None)
+        )
 
 
 def _pruned(model: FaceModel, step: PruneStep, name: str, value: float) -> FaceModel:

@@ -1,5 +1,6 @@
 """A pruning step: cut, recover, judge; with a softer target where the floor is broken."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from nas_face.compress.pruning import (
     Target,
     angular_gradients,
     prune_in_rounds,
+    prune_stages,
     recalibrate_norms,
     restore_norms,
 )
@@ -48,8 +50,8 @@ def prune_step(step: PruneStep, state: State, work: Work, tries: Tries) -> Outco
         CompressionError: the target cannot be reached.
         NasFaceError: a file does not agree with torch, or a training diverged.
     """
-    asked = _asked(step, state)
-    unit = _UNITS[step.target[0]]
+    asked = 0.0 if step.stages is not None else _asked(step, state)
+    unit = "" if step.stages is not None else _UNITS[step.target[0]]
     if asked >= 1:
         return Outcome(
             state=state,
@@ -60,6 +62,14 @@ def prune_step(step: PruneStep, state: State, work: Work, tries: Tries) -> Outco
     n = 2 ** (step.max_tries - 1)
 
     def attempt(position: int) -> Try:
+        if step.stages is not None:
+            shares = {
+                stage: share + (1 - share) * position / n for stage, share in step.stages.items()
+            }
+            words = "to " + ", ".join(f"{each:.1%} of {stage}" for stage, each in shares.items())
+            return tries.attempt(
+                words, position, lambda place: _made(step, shares, state, work, place)
+            )
         share = asked + (1 - asked) * position / n
         words = f"to {share:.1%} of the {unit}"
         return tries.attempt(words, position, lambda place: _made(step, share, state, work, place))
@@ -78,7 +88,8 @@ def prune_step(step: PruneStep, state: State, work: Work, tries: Tries) -> Outco
         state=State(model=FaceModel.load(tries.folder), file=placed),
         verdict="kept"
         if chosen.position == 0
-        else f"softened: {chosen.setting} instead of {asked:.1%}",
+        else f"softened: {chosen.setting} instead of "
+        + (f"{asked:.1%}" if step.stages is None else tries.done[0].setting.removeprefix("to ")),
         tries=tries.done,
         files=(placed,),
     )
@@ -126,12 +137,41 @@ def _cut(model: FaceModel, step: PruneStep, target: Target, work: Work, place: P
     return recalibrate_norms(results[-1].model, crops)
 
 
-def _made(step: PruneStep, share: float, state: State, work: Work, place: Path) -> Made:
+def _cut_stages(
+    model: FaceModel, step: PruneStep, shares: Mapping[str, float], work: Work
+) -> FaceModel:
+    """Prune every stage to a share of its channels, and measure norms anew."""
+    crops = sample_images(work.bench.faces.train, N_CROPS, seed=derive_seed(work.seed, "prune"))
+    model = restore_norms(model, crops)
+    pruned = prune_stages(
+        model,
+        shares,
+        importance=step.importance,
+        scope=step.scope,
+        round_to=step.round_to,
+        min_keep=step.min_keep,
+        gradients=angular_gradients(model, crops) if step.importance in BY_GRADIENT else None,
+    )
+    return recalibrate_norms(pruned, crops)
+
+
+def _made(
+    step: PruneStep,
+    target: float | Mapping[str, float],
+    state: State,
+    work: Work,
+    place: Path,
+) -> Made:
+    """What a share of the whole, or one for each stage, leads to."""
     pruned_place = place / "pruned"
     if (pruned_place / MODEL_FILE).exists():
         pruned = FaceModel.load(pruned_place)
     else:
-        pruned = _cut(state.model, step, _target(step, share, state, work, place), work, place)
+        pruned = (
+            _cut(state.model, step, _target(step, target, state, work, place), work, place)
+            if isinstance(target, float)
+            else _cut_stages(state.model, step, target, work)
+        )
         pruned.save(pruned_place)
     if step.recover is None:
         model = pruned

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import filelock
 
@@ -62,6 +62,13 @@ class CompressionFaces:
     groups: PairGroups | None = None
 
 
+class Claimant(Protocol):
+    """What is to have a folder for itself."""
+
+    def to_data(self) -> dict[str, Any]:
+        """What tells it from another, for JSON."""
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Claim:
@@ -90,13 +97,13 @@ class Claim:
             "recipe": to_data(self.recipe),
             "runtime": self.runtime,
             "training": to_data(self.training),
-            "faces": _digest_of_faces(self.faces),
+            "faces": digest_of_faces(self.faces),
             "seed": self.seed,
         }
 
 
 @contextlib.contextmanager
-def claimed(out: Path, claim: Claim, *, require: Callable[[], None]) -> Iterator[None]:
+def claimed(out: Path, claim: Claimant, *, require: Callable[[], None]) -> Iterator[None]:
     """Hold `out` as this compression's folder; no other process may work in it meanwhile.
 
     Args:
@@ -149,8 +156,12 @@ def _require_same(path: Path, record: Mapping[str, Any]) -> None:
         )
 
 
-def _digest_of_faces(faces: CompressionFaces) -> str:
-    """By the names of images, which are what a user changes by choosing other faces or pairs."""
+def digest_of_faces(faces: CompressionFaces) -> str:
+    """By the names of images, which are what a user changes by choosing other faces or pairs.
+
+    Args:
+        faces: that serve a compression.
+    """
     digest = hashlib.sha256("\0".join(faces.train.names).encode("utf-8", "surrogatepass"))
     for pairs in (faces.judge, faces.pairs):
         digest.update("\0".join(pairs.images.names).encode("utf-8", "surrogatepass"))

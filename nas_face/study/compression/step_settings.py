@@ -26,7 +26,7 @@ LAYER_RULES = ("first", "last", "gates", "depthwise")
 Bits = Literal[4, 6, 8]
 """Of weights that are kept in few."""
 
-_TARGETS = ("share", "madds", "params", "params_share", "latency_ms", "latency_share")
+_TARGETS = ("share", "madds", "params", "params_share", "latency_ms", "latency_share", "stages")
 _SHARES = ("share", "params_share", "latency_share")
 
 
@@ -83,6 +83,8 @@ class PruneStep:
         params_share: target as a share of the parameters in front of this step.
         latency_ms: target in milliseconds for one image, one thread, on the recipe's runtime.
         latency_share: target as a share of the latency in front of this step.
+        stages: share of the channels of each stage that stays, such as `{stages.1: 0.5}`; the
+            others stay whole.
         importance: which channels go first.
         scope: within what channels compete; see `nas_face.compress.pruning`.
         round_to: widths become multiples of this where the network permits.
@@ -103,6 +105,7 @@ class PruneStep:
     params_share: float | None = None
     latency_ms: float | None = None
     latency_share: float | None = None
+    stages: Mapping[str, float] | None = None
     importance: Importance = "l2"
     scope: Scope = "global"
     round_to: int = 8
@@ -121,6 +124,8 @@ class PruneStep:
                 f"prune: give one target, of {', '.join(_TARGETS)}; got "
                 + (" and ".join(given) or "none")
             )
+        if self.stages is not None:
+            self._require_stages(self.stages)
         value = getattr(self, given[0])
         if given[0] in _SHARES and not 0 < value < 1:
             raise ConfigError(f"prune: {given[0]} must be between 0 and 1, got {value}")
@@ -144,11 +149,24 @@ class PruneStep:
             raise ConfigError(f"prune: max_tries must be from 1 to 8, got {self.max_tries}")
         require_floor(self.floor, "prune: floor")
 
+    def _require_stages(self, stages: Mapping[str, float]) -> None:
+        for stage, share in stages.items():
+            if not 0 < share <= 1:
+                raise ConfigError(
+                    f"prune: stages: {stage} must be above 0 and at most 1, got {share}"
+                )
+        if all(share == 1 for share in stages.values()):
+            raise ConfigError("prune: stages: one at least must be below 1")
+        if self.rounds > 1:
+            raise ConfigError(f"prune: stages goes with rounds 1, got {self.rounds}")
+
     @property
     def target(self) -> tuple[str, float]:
-        """Name and value of the target that is given."""
+        """Name and value of the target that is given, where it is one number."""
         return next(
-            (name, value) for name in _TARGETS if (value := getattr(self, name)) is not None
+            (name, value)
+            for name in _TARGETS
+            if name != "stages" and (value := getattr(self, name)) is not None
         )
 
 
@@ -199,8 +217,9 @@ class QuantiseStep:
         rounding: weights to the nearest level, or to that of the two neighbours which keeps the
             layer's output.
         bias_correction: shift biases by what quantisation shifts the output.
-        keep_float: layers that stay in float32: `first`, `last`, `gates`, `depthwise`, or layer
-            paths. In ONNX Runtime `first` and `depthwise` do so anyway.
+        keep_float: layers that stay in float32: `first`, `last`, `gates`, `depthwise`, or paths of
+            layers or of stages, such as `stages.1`. In ONNX Runtime `first` and `depthwise` do so
+            anyway.
         keep_sensitive: as many layers more stay in float32, those that lose most by int8.
         floor: points of accuracy, 0 or below, that the int8 file may lose to the float one.
         max_latency_ms: ceiling; as many layers as it permits stay in float32.
@@ -261,8 +280,8 @@ class LowBitsStep:
         rounding: weights to the nearest level, or to that of the two neighbours which keeps the
             layer's output.
         n_images: training images for adaptive rounding.
-        keep_float: layers that stay in float32: `first`, `last`, `gates`, `depthwise`, or layer
-            paths.
+        keep_float: layers that stay in float32: `first`, `last`, `gates`, `depthwise`, or paths of
+            layers or of stages.
         floor: points of accuracy, 0 or below, that the file may lose to the float one; where it
             is broken, more bits are tried.
     """

@@ -113,7 +113,7 @@ def compress(
         crops = sample_images(faces.train, N_PARITY_CROPS, seed=derive_seed(seed, "parity"))
         folder = out / "steps" / ORIGINAL_FOLDER
         bench = Bench(faces=faces, crops=crops, plain=folder / PLAIN_FILE)
-        first, state = _original(model, folder, bench, runtime)
+        first, state = original_row(model, folder, bench, runtime)
         work = Work(
             recipe=recipe,
             runtime=runtime,
@@ -133,7 +133,7 @@ def compress(
         floors = Floors(recipe, state)
         for number, step in enumerate(recipe.steps, start=1):
             place = out / "steps" / f"{number}-{step.kind}"
-            result, state = _step(step, number, place, state, work, floors)
+            result, state = step_row(step, number, place, state, work, floors)
             results.append(result)
             states.append(state)
             tries += known_tries(place)
@@ -146,10 +146,20 @@ def compress(
         return compression
 
 
-def _original(
+def original_row(
     model: FaceModel, folder: Path, bench: Bench, runtime: Runtime
 ) -> tuple[StepResult, State]:
-    """The row of what was given, and where the steps begin."""
+    """The row of what was given, and where the steps begin.
+
+    Args:
+        model: what was given.
+        folder: of its files.
+        bench: measures them.
+        runtime: that decides.
+
+    Raises:
+        DeployError: an exported file does not agree with its source.
+    """
     known = known_result(folder)
     if known is None:
         began = time.perf_counter()
@@ -173,10 +183,26 @@ def _original(
     return known, State(model=model, file=file)
 
 
-def _step(
+def step_row(
     step: Step, number: int, folder: Path, state: State, work: Work, floors: Floors
 ) -> tuple[StepResult, State]:
-    """A step done, or taken as an earlier sitting left it."""
+    """A step done, or taken as an earlier sitting left it.
+
+    Args:
+        step: of `work.recipe`.
+        number: of the step there, from 1.
+        folder: of the step.
+        state: in front of it.
+        work: what all steps share.
+        floors: of the recipe.
+
+    Returns:
+        Its row, and the state behind it.
+
+    Raises:
+        CompressionError: it cannot be carried out.
+        DeployError: an exported file does not agree with its source.
+    """
     known = known_result(folder)
     if known is None:
         name = f"{number} {step.kind}"
