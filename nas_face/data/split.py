@@ -50,18 +50,18 @@ def split_identities(
 
     Args:
         images: what is shared out.
-        search_fraction: share of the identities to search by, in (0, 1), rounded to a whole number
-            of them.
-        test_fraction: share of the identities to report on, likewise; the two must leave something
-            to train on.
+        search_fraction: share of the identities with two images or more to search by, in (0, 1),
+            rounded to a whole number of them. Identities with one image are all trained on: a
+            genuine pair takes two.
+        test_fraction: share of them to report on, likewise; the two must leave something to train
+            on.
         seed: another seed, another split.
 
     Returns:
         The three parts; every image is in exactly one.
 
     Raises:
-        DataError: a part would get fewer than 2 identities, or too few identities have the 2
-            images that a genuine pair takes.
+        DataError: a part would get fewer than 2 identities.
         ValueError: a fraction is out of range.
     """
     if not (search_fraction > 0 and test_fraction > 0 and search_fraction + test_fraction < 1):
@@ -70,21 +70,18 @@ def split_identities(
             f"got {search_fraction} and {test_fraction}"
         )
     n_identities = images.n_identities
-    sizes = _part_sizes(n_identities, search_fraction, test_fraction)
-    if min(sizes) < _MIN_IDENTITIES:
-        raise DataError(
-            f"a split needs {_MIN_IDENTITIES} identities in each part, and {n_identities} "
-            f"identities give {sizes[0]} to train, {sizes[1]} to search and {sizes[2]} to test; "
-            f"{_n_enough(search_fraction, test_fraction)} identities are enough for that"
-        )
-    _, n_search, n_test = sizes
     n_images = np.bincount(images.labels, minlength=n_identities)
     order = sorted(range(n_identities), key=lambda label: _rank(seed, images.identities[label]))
     paired = [images.identities[label] for label in order if n_images[label] >= 2]
-    if len(paired) < n_search + n_test:
+    n_search, n_test = (_part(len(paired), share) for share in (search_fraction, test_fraction))
+    n_train = n_identities - n_search - n_test
+    if min(n_train, n_search, n_test) < _MIN_IDENTITIES:
         raise DataError(
-            f"{n_search + n_test} identities with 2 images or more are needed to search and test "
-            f"by, found {len(paired)} of {n_identities}; add images, or lower the fractions"
+            f"a split needs {_MIN_IDENTITIES} identities in each part, and {n_identities} "
+            f"identities, {len(paired)} of them with the 2 images that a genuine pair takes, give "
+            f"{n_train} to train, {n_search} to search and {n_test} to test; "
+            f"{_n_enough(search_fraction, test_fraction)} identities of 2 images or more are "
+            "enough for that"
         )
     test = paired[:n_test]
     search = paired[n_test : n_test + n_search]
@@ -99,10 +96,8 @@ def _rank(seed: int, identity: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{identity}".encode("utf-8", "surrogatepass")).digest()
 
 
-def _part_sizes(n: int, search_fraction: float, test_fraction: float) -> tuple[int, int, int]:
-    n_search = math.floor(search_fraction * n + 0.5)
-    n_test = math.floor(test_fraction * n + 0.5)
-    return n - n_search - n_test, n_search, n_test
+def _part(n: int, share: float) -> int:
+    return math.floor(share * n + 0.5)
 
 
 def _n_enough(search_fraction: float, test_fraction: float) -> int:

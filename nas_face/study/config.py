@@ -37,8 +37,9 @@ class DataSettings:
             or several of these, which become one set.
         same_names: what a name in two sources means: ``refuse`` it, ``join`` the images as those
             of one person, or keep two people ``apart``; see `nas_face.data.joining`.
-        search_fraction: share of the identities that the search judges candidates on.
-        test_fraction: share of the identities that only reports are made on.
+        search_fraction: share of the identities with two images or more that the search judges
+            candidates on.
+        test_fraction: share of them that only reports are made on.
         exclude: text file of identities to leave out: the first word of each line, ``#`` for
             comments.
         max_impostors_per_genuine: impostor pairs drawn for each genuine search pair.

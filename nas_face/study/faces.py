@@ -32,6 +32,7 @@ from nas_face.study.layout import STUDY_FILE
 from nas_face.study.verification.groups import PairGroups, find_groups, say_once
 
 _N_NAMED = 3  # in messages
+_MIN_PEOPLE = 2  # below, nobody is told from anybody
 
 
 @final
@@ -79,17 +80,8 @@ def load_faces(
             pairs, see `find_groups`.
     """
     images = load_source(settings, height=height, width=width)
-    split = split_identities(
-        images,
-        search_fraction=settings.search_fraction,
-        test_fraction=settings.test_fraction,
-        seed=derive_seed(seed, "split"),
-    )
-    search_pairs = all_pairs(
-        split.search,
-        max_impostors_per_genuine=settings.max_impostors_per_genuine,
-        seed=derive_seed(seed, "pairs", "search"),
-    )
+    split = _split(images, settings, seed)
+    search_pairs = _search_pairs(split.search, settings, seed)
     test_pairs = all_pairs(
         split.test, max_impostors_per_genuine=1, seed=derive_seed(seed, "pairs", "test")
     )
@@ -110,6 +102,23 @@ def load_faces(
         skipped=images.skipped,
         search_groups=search_groups,
         test_groups=test_groups,
+    )
+
+
+def _split(images: FaceImages, settings: DataSettings, seed: int) -> IdentitySplit:
+    return split_identities(
+        images,
+        search_fraction=settings.search_fraction,
+        test_fraction=settings.test_fraction,
+        seed=derive_seed(seed, "split"),
+    )
+
+
+def _search_pairs(images: FaceImages, settings: DataSettings, seed: int) -> PairList:
+    return all_pairs(
+        images,
+        max_impostors_per_genuine=settings.max_impostors_per_genuine,
+        seed=derive_seed(seed, "pairs", "search"),
     )
 
 
@@ -191,13 +200,8 @@ def all_but_the_judged(
         DataError: faces are missing, broken or too few, or nobody is left.
     """
     images = load_source(settings, height=height, width=width)
-    judges = pairs.images
-    tells = tells_people(judges.names, [judges.identities[label] for label in judges.labels])
-    left_out: set[str] = set()
-    if tells and not allow_overlap:
-        called = {name: name_in_its_set(name) for name in images.identities}
-        shared = set(shared_identities(set(called.values()), judges.identities).trained)
-        left_out = {name for name, own in called.items() if own in shared}
+    tells = _tells_people(pairs)
+    left_out = _judged(images, pairs) if tells and not allow_overlap else set()
     kept = set(images.identities) - left_out
     if not kept:
         raise DataError(
@@ -213,6 +217,63 @@ def all_but_the_judged(
         tells=tells,
         skipped=images.skipped,
     )
+
+
+def split_but_the_judged(
+    settings: DataSettings,
+    pairs: PairList,
+    *,
+    where: str,
+    height: int,
+    width: int,
+    seed: int,
+    allow_overlap: bool = False,
+) -> tuple[FaceImages, PairList]:
+    """Faces to train on and pairs to choose by, beside pairs of other faces that are reported on.
+
+    The split is that of `load_faces`. Its test part is trained on, too, since something else is
+    reported on; people whom the pairs show are left out of both, as far as names tell.
+
+    Args:
+        settings: where the faces come from.
+        pairs: that are reported on.
+        where: what they are, for messages.
+        height: of the crops.
+        width: of the crops.
+        seed: of the split and of the drawing of impostor pairs.
+        allow_overlap: whether to keep people whom the pairs show.
+
+    Returns:
+        Images to train on, and pairs to choose by; without a common identity.
+
+    Raises:
+        DataError: faces are missing, broken or too few, or too few are left.
+    """
+    images = load_source(settings, height=height, width=width)
+    left_out = _judged(images, pairs) if _tells_people(pairs) and not allow_overlap else set()
+    split = _split(images, settings, seed)
+    train = {*split.train.identities, *split.test.identities} - left_out
+    search = set(split.search.identities) - left_out
+    if min(len(train), len(search)) < _MIN_PEOPLE:
+        raise DataError(
+            f"{settings.where}: {len(train)} identities are left to train on and {len(search)} to "
+            f"choose by, {_MIN_PEOPLE} at least are needed for each; {where} has {len(left_out)} "
+            "of its people; give other faces with --data, or other pairs"
+        )
+    return images.subset(train), _search_pairs(images.subset(search), settings, seed)
+
+
+def _tells_people(pairs: PairList) -> bool:
+    """Whether the names of the images of pairs tell who is who."""
+    judges = pairs.images
+    return tells_people(judges.names, [judges.identities[label] for label in judges.labels])
+
+
+def _judged(images: FaceImages, pairs: PairList) -> set[str]:
+    """Identities of images that pairs show."""
+    called = {name: name_in_its_set(name) for name in images.identities}
+    shared = set(shared_identities(set(called.values()), pairs.images.identities).trained)
+    return {name for name, own in called.items() if own in shared}
 
 
 def load_source(settings: DataSettings, *, height: int, width: int) -> FaceImages:

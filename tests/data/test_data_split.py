@@ -63,15 +63,22 @@ def test_an_added_identity_moves_at_most_two_others_into_or_out_of_a_part(
 
 
 def test_identities_with_one_image_are_only_trained_on() -> None:
-    parts = split(faces([1] * 20 + [2] * 10))
+    parts = split(faces([1] * 40 + [2] * 20))
     assert np.bincount(parts.search.labels).min() == 2
     assert np.bincount(parts.test.labels).min() == 2
-    assert parts.search.n_identities == 6
-    assert parts.test.n_identities == 3
+    assert parts.search.n_identities == 4
+    assert parts.test.n_identities == 2
+    assert parts.train.n_identities == 54
+
+
+def test_identities_with_one_image_do_not_make_the_other_parts_larger() -> None:
+    without, beside = split(faces([2] * 20)), split(faces([2] * 20 + [1] * 100))
+    assert without.search.identities == beside.search.identities
+    assert without.test.identities == beside.test.identities
 
 
 def test_too_few_identities_with_two_images_are_refused() -> None:
-    with pytest.raises(DataError, match="9 identities with 2 images or more .* found 8 of 30"):
+    with pytest.raises(DataError, match="30 identities, 8 of them .* give 27 to train, 2 to search and 1 to test"):
         split(faces([1] * 22 + [2] * 8))
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nas_face.data import all_pairs
 from nas_face.errors import ConfigError, DataError
 from nas_face.study.config import DataSettings
 from nas_face.study.faces import (
@@ -11,6 +12,7 @@ from nas_face.study.faces import (
     pairs_of,
     read_exclusions,
     sample_images,
+    split_but_the_judged,
 )
 
 
@@ -76,3 +78,34 @@ def test_sample_is_without_repetition_and_no_longer_than_there_are_images():
     assert sample.shape == (20, 32, 32, 3)
     assert len(np.unique(sample.reshape(20, -1), axis=0)) == 20
     assert np.array_equal(sample_images(images, 5, seed=0), sample[:5])
+
+
+def test_people_whom_other_pairs_show_are_left_out_and_the_test_part_is_trained_on():
+    settings = DataSettings()
+    of_the_study = load_faces(settings, height=32, width=32, seed=0)
+    orl = load_source(settings, height=32, width=32)
+    judged = {"s1", *of_the_study.split.search.identities[:3]}
+    pairs = all_pairs(orl.subset(judged), max_impostors_per_genuine=1, seed=0)
+    train, search_pairs = split_but_the_judged(
+        settings, pairs, where="these", height=32, width=32, seed=0
+    )
+    searched = set(search_pairs.images.identities)
+    assert searched == set(of_the_study.split.search.identities) - judged
+    assert set(train.identities) == set(orl.identities) - judged - searched
+
+
+def test_people_of_other_pairs_stay_if_asked():
+    settings = DataSettings()
+    orl = load_source(settings, height=32, width=32)
+    pairs = all_pairs(orl, max_impostors_per_genuine=1, seed=0)
+    train, search_pairs = split_but_the_judged(
+        settings, pairs, where="these", height=32, width=32, seed=0, allow_overlap=True
+    )
+    assert {*train.identities, *search_pairs.images.identities} == set(orl.identities)
+
+
+def test_pairs_that_show_everybody_leave_nobody():
+    orl = load_source(DataSettings(), height=32, width=32)
+    pairs = all_pairs(orl, max_impostors_per_genuine=1, seed=0)
+    with pytest.raises(DataError, match=r"0 identities are left to train on .* has 40 of its"):
+        split_but_the_judged(DataSettings(), pairs, where="this", height=32, width=32, seed=0)

@@ -14,7 +14,7 @@ from nas_face.errors import ConfigError, DataError
 from nas_face.nn import FaceModel
 from nas_face.study.compression.record import CompressionFaces
 from nas_face.study.config import StudyConfig, study_of
-from nas_face.study.faces import load_faces, pairs_of
+from nas_face.study.faces import load_faces, pairs_of, split_but_the_judged
 from nas_face.study.layout import STUDY_FILE
 from nas_face.study.networks import require_trial
 from nas_face.study.run import Run
@@ -113,20 +113,28 @@ def compress_job(
     if "data.group_far" in overrides and config.data.attributes is None:
         raise ConfigError("--group-far goes with --groups; the study has no data.attributes")
     torch.set_num_threads(config.threads)
-    found = load_faces(config.data, height=model.height, width=model.width, seed=config.seed)
-    verification = (
-        found.test_pairs
-        if pairs is None
-        else pairs_of(pairs, images, height=model.height, width=model.width, protocol=protocol)
-    )
-    where = "test pairs of the study" if pairs is None else pairs
+    height, width, where = model.height, model.width, pairs or "test pairs of the study"
+    if pairs is None:
+        found = load_faces(config.data, height=height, width=width, seed=config.seed)
+        train, judge, verification = found.split.train, found.search_pairs, found.test_pairs
+    else:
+        verification = pairs_of(pairs, images, height=height, width=width, protocol=protocol)
+        train, judge = split_but_the_judged(
+            config.data,
+            verification,
+            where=where,
+            height=height,
+            width=width,
+            seed=config.seed,
+            allow_overlap=allow_overlap,
+        )
     remarks = []
     if not allow_overlap:
         require_strangers(
-            verification.images, where=where, folder=source, trained=found.split.train.identities
+            verification.images, where=where, folder=source, trained=train.identities
         )
         try:
-            require_strangers(found.search_pairs.images, where="pairs that decide", folder=source)
+            require_strangers(judge.images, where="pairs that decide", folder=source)
         except DataError:
             remarks.append(
                 "the model was trained on some people of the pairs that decide about floors: they "
@@ -137,8 +145,8 @@ def compress_job(
         model=model,
         config=config,
         faces=CompressionFaces(
-            train=found.split.train,
-            judge=found.search_pairs,
+            train=train,
+            judge=judge,
             pairs=verification,
             groups=_groups(
                 config,
