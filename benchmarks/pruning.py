@@ -43,7 +43,8 @@ from nas_face.train import TrainSettings, train
 from nas_face.train.teachers import CachedTargets, TeacherModel, TeacherSettings, images_digest
 from nas_face.verify import verify_embeddings
 
-CRITERIA = ("l2", "fpgm", "taylor")
+CRITERIA = ("l2", "fpgm", "taylor", "fisher")
+SHARED = ("l2", "fpgm", "taylor")  # what Torch-Pruning has, too
 TOOLS = ("nas-face", "torch-pruning")
 N_BISECTIONS = 12
 
@@ -141,7 +142,7 @@ def rows(arguments: argparse.Namespace, whole: int) -> Iterator[tuple[float, str
     """Shares of MAdds, criteria, tools, and the target in MAdds."""
     for share in arguments.targets:
         for criterion in arguments.importance:
-            for tool in TOOLS:
+            for tool in TOOLS if criterion in SHARED else TOOLS[:1]:
                 yield share, criterion, tool, int(share * whole)
 
 

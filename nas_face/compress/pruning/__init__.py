@@ -8,6 +8,7 @@ from nas_face.compress.pruning.gradients import (
 from nas_face.compress.pruning.importance import BY_GRADIENT, Importance
 from nas_face.compress.pruning.norms import recalibrate_norms, restore_norms
 from nas_face.compress.pruning.prune import FamilyWidth, PruneResult, prune
+from nas_face.compress.pruning.refit import refit
 from nas_face.compress.pruning.rounds import prune_in_rounds
 from nas_face.compress.pruning.scope import Scope
 from nas_face.compress.pruning.stages import prune_stages, stage_of
@@ -29,6 +30,7 @@ __all__ = [
     "prune_in_rounds",
     "prune_stages",
     "recalibrate_norms",
+    "refit",
     "restore_norms",
     "stage_of",
 ]

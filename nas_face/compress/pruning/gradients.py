@@ -12,7 +12,7 @@ from typing import final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from nas_face.errors import CompressionError
@@ -32,11 +32,15 @@ class Gradients:
         magnitudes: by key of the state dict, mean over samples of |gradient|.
         squares: likewise, mean over samples of gradient squared: the diagonal of the empirical
             Fisher matrix.
+        gates: by path of a convolution or linear layer, `(n_samples, in_channels)`: derivative
+            with respect to a factor, 1 now, of each channel that it reads. It is the sum of
+            weight times gradient over the weights that read the channel.
         n_samples: losses that were differentiated.
     """
 
     magnitudes: Mapping[str, Tensor]
     squares: Mapping[str, Tensor]
+    gates: Mapping[str, Tensor]
     n_samples: int
 
 
@@ -60,6 +64,12 @@ def per_sample_gradients(model: FaceModel, crops: NDArray[np.uint8], loss: Loss)
     named = {name: each for name, each in module.named_parameters() if each.requires_grad}
     magnitudes = {name: torch.zeros_like(each) for name, each in named.items()}
     squares = {name: torch.zeros_like(each) for name, each in named.items()}
+    readers = {
+        f"{path}.weight": each
+        for path, each in module.named_modules()
+        if isinstance(each, nn.Conv2d | nn.Linear)
+    }
+    gates: dict[str, list[Tensor]] = {name.removesuffix(".weight"): [] for name in readers}
     device = next(module.parameters()).device
     was_training, n_samples = module.training, 0
     module.eval()
@@ -81,13 +91,30 @@ def per_sample_gradients(model: FaceModel, crops: NDArray[np.uint8], loss: Loss)
                     if gradient is not None:
                         magnitudes[name] += gradient.abs()
                         squares[name] += gradient.square()
+                    if (reader := readers.get(name)) is not None:
+                        gates[name.removesuffix(".weight")].append(_gates(reader, gradient))
                 n_samples += 1
     finally:
         module.train(was_training)
     for sums in (magnitudes, squares):
         for value in sums.values():
             value /= n_samples
-    return Gradients(magnitudes=magnitudes, squares=squares, n_samples=n_samples)
+    return Gradients(
+        magnitudes=magnitudes,
+        squares=squares,
+        gates={path: torch.stack(found) for path, found in gates.items() if found},
+        n_samples=n_samples,
+    )
+
+
+def _gates(reader: nn.Conv2d | nn.Linear, gradient: Tensor | None) -> Tensor:
+    """`(in_channels,)`, sum of weight x gradient over the weights that read each channel."""
+    weight = reader.weight.detach()
+    if gradient is None:
+        return weight.new_zeros(weight.shape[1] * getattr(reader, "groups", 1))
+    product = (weight * gradient).flatten(2).sum(dim=2) if weight.ndim > 2 else weight * gradient
+    groups = reader.groups if isinstance(reader, nn.Conv2d) else 1
+    return product.unflatten(0, (groups, -1)).sum(dim=1).flatten()
 
 
 def angular_gradients(

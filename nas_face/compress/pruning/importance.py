@@ -19,10 +19,10 @@ from nas_face.compress.pruning.gradients import Gradients
 from nas_face.compress.pruning.walk import Ids
 from nas_face.errors import CompressionError, near_names
 
-Importance = Literal["l1", "l2", "lamp", "bn_scale", "fpgm", "taylor", "hessian"]
+Importance = Literal["l1", "l2", "lamp", "bn_scale", "fpgm", "taylor", "hessian", "fisher"]
 Scores = NDArray[np.float64]
 
-BY_GRADIENT: frozenset[Importance] = frozenset({"taylor", "hessian"})
+BY_GRADIENT: frozenset[Importance] = frozenset({"taylor", "hessian", "fisher"})
 """Criteria that need gradients; the others look at the weights alone."""
 
 
@@ -182,6 +182,36 @@ def hessian(coupling: Coupling, module: nn.Module, gradients: Gradients | None) 
     return sums
 
 
+def fisher(coupling: Coupling, module: nn.Module, gradients: Gradients | None) -> Scores:
+    """Mean over samples of the squared derivative with respect to one factor of all channels of
+    the class, where layers read them: the second-order change of the loss without the class, what
+    its weights do to one another included.
+
+    A depthwise filter hands its channel on and does not count as a reader. Classes that no layer
+    reads but those are scored by `hessian`.
+
+    Source: Theis et al., arXiv 1801.05787, equation 8; the same as the squared sum of Molchanov et
+        al., arXiv 1906.10771, equation 8, over the weights that read the class.
+
+    Raises:
+        CompressionError: a weight has no gradients.
+    """
+    if gradients is None:
+        raise CompressionError(
+            "importance: 'fisher' needs gradients of single samples; pass what angular_gradients "
+            "or per_sample_gradients give, or choose 'l2'"
+        )
+    sums = np.zeros((gradients.n_samples, coupling.n_classes))
+    is_read = np.zeros(coupling.n_classes, np.bool_)
+    for site in coupling.sites:
+        if columns_of(site) is not None and site.path in gradients.gates:
+            gates = _numpy(gradients.gates[site.path])
+            np.add.at(sums, (slice(None), site.in_classes), gates)
+            is_read[site.in_classes] = True
+    squares = np.square(sums).mean(axis=0)
+    return np.where(is_read, squares, hessian(coupling, module, gradients))
+
+
 def fpgm(coupling: Coupling, module: nn.Module, gradients: Gradients | None) -> Scores:
     """Sum of distances to the other classes of the family: a class near the middle of its family
     is the easiest to stand in for.
@@ -220,6 +250,7 @@ CRITERIA: dict[Importance, Callable[[Coupling, nn.Module, Gradients | None], Sco
     "fpgm": fpgm,
     "taylor": taylor,
     "hessian": hessian,
+    "fisher": fisher,
 }
 """Every criterion by name."""
 

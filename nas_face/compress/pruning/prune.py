@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nas_face.compress.pruning.cutter import Cutter
 from nas_face.compress.pruning.gradients import Gradients
 from nas_face.compress.pruning.importance import Importance
 from nas_face.compress.pruning.measured import fit_measured
+from nas_face.compress.pruning.refit import refit
 from nas_face.compress.pruning.scope import Scope
 from nas_face.compress.pruning.selection import Counts
 from nas_face.compress.pruning.target import Target
@@ -90,12 +94,13 @@ def prune(
     gradients: Gradients | None = None,
     tolerance: float = 0.01,
     max_measurements: int = MAX_MEASUREMENTS,
+    refit_on: NDArray[np.uint8] | None = None,
 ) -> PruneResult:
     """Remove the least important channels until a network meets a target.
 
     The embedding keeps its size by construction. The given model is not changed; the result
     computes exactly what the given one would with the removed channels silenced, so it needs
-    fine-tuning like any pruned network, and `recalibrate_norms` at the least.
+    fine-tuning like any pruned network, and `recalibrate_norms` or `refit_on` at the least.
 
     MAdds and parameters end at the target or below it, by less than `tolerance` wherever the grid
     of widths has such a network near the ranking; `off_target` of the result says how far, and
@@ -110,9 +115,11 @@ def prune(
         round_to: channels; widths of families become multiples of it, as far as the number of
             channels that must go together permits. A family that is not a multiple may stay whole.
         min_keep: fraction of each family that must stay, 0 to 1; one class always stays.
-        gradients: for `taylor` and `hessian`.
+        gradients: for the criteria of `BY_GRADIENT`.
         tolerance: how near to the target is near enough, as a share of it.
         max_measurements: most calls of a measured target's cost.
+        refit_on: `(N, H, W, 3)` RGB crops to fit what is left to what was there, see `refit`; none
+            leaves the weights as they are.
 
     Raises:
         CompressionError: an argument is out of range, the target is above the present cost or
@@ -139,6 +146,7 @@ def prune(
         gradients=gradients,
         tolerance=tolerance,
         max_measurements=max_measurements,
+        refit_on=refit_on,
         whole={},
     )
 
@@ -154,6 +162,7 @@ def pruned_to(
     gradients: Gradients | None,
     tolerance: float,
     max_measurements: int,
+    refit_on: NDArray[np.uint8] | None,
     whole: Mapping[str, int],
 ) -> PruneResult:
     """As `prune`, of a model that may have lost channels before.
@@ -194,8 +203,12 @@ def pruned_to(
         f"round_to={round_to}, min_keep={min_keep}, arch_id before={model.description.arch_id})"
     )
     logger.info("%s", step)
+    removed = cutter.removed(counts)
+    pruned = pruned.noting(step)
+    if refit_on is not None and removed:
+        pruned = refit(model, pruned, removed, refit_on)
     result = PruneResult(
-        model=pruned.noting(step),
+        model=pruned,
         target=target,
         reached=reached,
         measurements=measurements,
@@ -203,7 +216,7 @@ def pruned_to(
         madds_after=after.madds,
         params_before=before.params,
         params_after=after.params,
-        removed=cutter.removed(counts),
+        removed=removed,
         families=_widths(cutter, counts),
     )
     if abs(result.off_target) > tolerance:

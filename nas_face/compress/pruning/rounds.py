@@ -5,6 +5,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nas_face.compress.pruning.gradients import Gradients
 from nas_face.compress.pruning.importance import Importance
 from nas_face.compress.pruning.prune import MAX_MEASUREMENTS, PruneResult, pruned_to
@@ -33,6 +36,7 @@ def prune_in_rounds(
     gradients: Callable[[FaceModel], Gradients] | None = None,
     tolerance: float = 0.01,
     max_measurements: int = MAX_MEASUREMENTS,
+    refit_on: NDArray[np.uint8] | None = None,
 ) -> tuple[PruneResult, ...]:
     """Prune to a target in several rounds, each by the same factor.
 
@@ -48,9 +52,11 @@ def prune_in_rounds(
         scope: which families of channels are ranked together.
         round_to: channels, of which widths become multiples.
         min_keep: fraction of each family of the given model that must stay, over all rounds.
-        gradients: for `taylor` and `hessian`: called with the model at the start of every round.
+        gradients: for the criteria of `BY_GRADIENT`: called with the model at the start of every
+            round.
         tolerance: how near to the target is near enough, as a share of it.
         max_measurements: most calls of a measured target's cost in one round.
+        refit_on: crops to fit what is left to what was there, in every round; see `prune`.
 
     Returns:
         One result a round; the last has the model.
@@ -76,6 +82,7 @@ def prune_in_rounds(
             gradients=None if gradients is None else gradients(current),
             tolerance=tolerance,
             max_measurements=max_measurements,
+            refit_on=refit_on,
             whole=whole,
         )
         logger.info("round %d of %d: %s", number, rounds, target.said(result.reached))

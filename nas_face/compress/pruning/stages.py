@@ -5,9 +5,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nas_face.compress.pruning.cutter import Cutter
 from nas_face.compress.pruning.gradients import Gradients
 from nas_face.compress.pruning.importance import Importance
+from nas_face.compress.pruning.refit import refit
 from nas_face.compress.pruning.scope import Scope
 from nas_face.compress.pruning.selection import Counts, Selection
 from nas_face.errors import CompressionError, near_names
@@ -105,11 +109,12 @@ def prune_stages(
     round_to: int = 8,
     min_keep: float = 0.25,
     gradients: Gradients | None = None,
+    refit_on: NDArray[np.uint8] | None = None,
 ) -> FaceModel:
     """Remove the least important channels of each stage until a share of them is left.
 
     Otherwise as `prune`: the embedding keeps its size, the given model is not changed, and the
-    result needs `recalibrate_norms` at the least.
+    result needs `recalibrate_norms` or `refit_on` at the least.
 
     Args:
         model: what to prune.
@@ -118,7 +123,9 @@ def prune_stages(
         scope: which families of a stage are ranked together.
         round_to: channels, of which widths become multiples.
         min_keep: fraction of each family that must stay, 0 to 1.
-        gradients: for `taylor` and `hessian`.
+        gradients: for the criteria of `BY_GRADIENT`.
+        refit_on: `(N, H, W, 3)` RGB crops to fit what is left to what was there, see `refit`; none
+            leaves the weights as they are.
 
     Raises:
         CompressionError: an argument is out of range, or `importance` lacks what it needs.
@@ -138,7 +145,8 @@ def prune_stages(
         min_keep=min_keep,
         gradients=gradients,
     )
-    pruned = cutter.model(stage_counts(cutter.selection, shares))
+    counts = stage_counts(cutter.selection, shares)
+    pruned = cutter.model(counts)
     before, after = model.description.cost, pruned.description.cost
     said = ", ".join(f"{stage} {share:g}" for stage, share in shares.items())
     step = (
@@ -147,7 +155,9 @@ def prune_stages(
         f"{model.description.arch_id})"
     )
     logger.info("%s", step)
-    return pruned.noting(step)
+    pruned = pruned.noting(step)
+    removed = cutter.removed(counts)
+    return pruned if refit_on is None or not removed else refit(model, pruned, removed, refit_on)
 
 
 def _channels(widths: list[int], counts: Counts) -> int:

@@ -25,7 +25,10 @@ from nas_face.study.compression.trying import Made, Tries
 from nas_face.study.faces import sample_images
 
 N_CROPS = 256
-"""Crops for gradients and for statistics of batch normalisations."""
+"""Crops to fit layers on, and for statistics of batch normalisations."""
+
+N_FOR_GRADIENTS = 128
+"""Crops that are differentiated, one by one."""
 
 _UNITS = {
     "share": "MAdds",
@@ -111,11 +114,11 @@ def _asked(step: PruneStep, state: State) -> float:
 
 
 def _cut(model: FaceModel, step: PruneStep, target: Target, work: Work, place: Path) -> FaceModel:
-    """Prune to a target, with recovery between rounds and norms measured anew behind each."""
+    """Prune to a target, with recovery between rounds."""
     crops = sample_images(work.bench.faces.train, N_CROPS, seed=derive_seed(work.seed, "prune"))
 
     def recover(pruned: FaceModel, number: int) -> FaceModel:
-        steadied = recalibrate_norms(pruned, crops)
+        steadied = pruned if step.refit else recalibrate_norms(pruned, crops)
         if not step.recover_epochs:
             return steadied
         teaching = replace(step.recover or DistilStep(), epochs=step.recover_epochs)
@@ -130,17 +133,19 @@ def _cut(model: FaceModel, step: PruneStep, target: Target, work: Work, place: P
         scope=step.scope,
         round_to=step.round_to,
         min_keep=step.min_keep,
-        gradients=(lambda each: angular_gradients(each, crops))
+        gradients=(lambda each: angular_gradients(each, crops[:N_FOR_GRADIENTS]))
         if step.importance in BY_GRADIENT
         else None,
+        refit_on=crops if step.refit else None,
     )
-    return recalibrate_norms(results[-1].model, crops)
+    pruned = results[-1].model
+    return pruned if step.refit else recalibrate_norms(pruned, crops)
 
 
 def _cut_stages(
     model: FaceModel, step: PruneStep, shares: Mapping[str, float], work: Work
 ) -> FaceModel:
-    """Prune every stage to a share of its channels, and measure norms anew."""
+    """Prune every stage to a share of its channels."""
     crops = sample_images(work.bench.faces.train, N_CROPS, seed=derive_seed(work.seed, "prune"))
     model = restore_norms(model, crops)
     pruned = prune_stages(
@@ -150,9 +155,12 @@ def _cut_stages(
         scope=step.scope,
         round_to=step.round_to,
         min_keep=step.min_keep,
-        gradients=angular_gradients(model, crops) if step.importance in BY_GRADIENT else None,
+        gradients=angular_gradients(model, crops[:N_FOR_GRADIENTS])
+        if step.importance in BY_GRADIENT
+        else None,
+        refit_on=crops if step.refit else None,
     )
-    return recalibrate_norms(pruned, crops)
+    return pruned if step.refit else recalibrate_norms(pruned, crops)
 
 
 def _made(

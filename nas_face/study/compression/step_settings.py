@@ -89,6 +89,8 @@ class PruneStep:
         scope: within what channels compete; see `nas_face.compress.pruning`.
         round_to: widths become multiples of this where the network permits.
         min_keep: share of each group of channels that stays.
+        refit: whether the weights that are left are fitted to what the layers gave before, without
+            training; statistics of batch normalisations are measured anew otherwise.
         rounds: in how many cuts the target is reached.
         recover_epochs: of training between two rounds.
         recover: training behind the pruning, before it is judged; its own floor does not count.
@@ -106,10 +108,11 @@ class PruneStep:
     latency_ms: float | None = None
     latency_share: float | None = None
     stages: Mapping[str, float] | None = None
-    importance: Importance = "l2"
+    importance: Importance = "fisher"
     scope: Scope = "global"
     round_to: int = 8
     min_keep: float = 0.25
+    refit: bool = True
     rounds: int = 1
     recover_epochs: int = 0
     recover: DistilStep | None = None

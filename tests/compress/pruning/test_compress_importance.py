@@ -1,5 +1,7 @@
 """Criteria against the same sums written as plain loops."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -221,6 +223,38 @@ def test_taylor_sums_weight_times_gradient(model: FaceModel, coupling: Coupling)
 def test_taylor_without_gradients_is_an_error(model: FaceModel, coupling: Coupling) -> None:
     with pytest.raises(CompressionError, match="needs gradients and a.weight has none"):
         score_classes(coupling, model.module, "taylor")
+
+
+def test_fisher_squares_what_a_factor_on_the_class_does_to_each_sample(
+    model: FaceModel, coupling: Coupling
+) -> None:
+    crops = noise_crops(model, n=3)
+    model.module.double()
+    readers = {each: ("b", each - PAIRS[0]) for each in PAIRS}
+    readers |= {each: ("out", each - SINGLES[0]) for each in SINGLES}
+
+    def losses(path: str, column: int, factor: float) -> np.ndarray:
+        changed = copy.deepcopy(model.module)
+        with torch.no_grad():
+            changed.get_parameter(f"{path}.weight")[:, column] *= factor
+            y = changed(model.description.preprocessing.apply(crops).double())
+        return y.square().flatten(1).sum(dim=1).numpy()
+
+    expected = {
+        each: np.mean(((losses(path, at, 1 + 1e-5) - losses(path, at, 1 - 1e-5)) / 2e-5) ** 2)
+        for each, (path, at) in readers.items()
+    }
+    model.module.float()
+    gradients = per_sample_gradients(model, crops, lambda y, number: y.square().sum())
+    scores = score_classes(coupling, model.module, "fisher", gradients)
+    for members in (PAIRS, SINGLES):
+        found = of_mean_one([expected[each] for each in members])
+        assert scores[members] == pytest.approx(found, rel=1e-4)
+
+
+def test_fisher_needs_gradients_of_single_samples(model: FaceModel, coupling: Coupling) -> None:
+    with pytest.raises(CompressionError, match="'fisher' needs gradients of single samples"):
+        score_classes(coupling, model.module, "fisher")
 
 
 def test_fpgm_sums_distances_within_the_family(model: FaceModel, coupling: Coupling) -> None:
