@@ -31,6 +31,18 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "sface": {**ANGULAR, "full_training.loss": None},
     "both": ANGULAR,
 }
+# Found better than mirroring alone for the label-free arm, on people held out of the training
+# faces: 14 epochs at 48 x 48, accuracy 0.791 against 0.777, AUC 0.869 against 0.855, one seed.
+AUGMENT = {
+    "shift": 2,
+    "rotate": 6.0,
+    "zoom": 0.06,
+    "brightness": 0.25,
+    "contrast": 0.25,
+    "saturation": 0.25,
+    "grey": 0.1,
+    "erase": 0.3,
+}
 
 
 def main() -> None:
@@ -49,6 +61,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.1)
     parser.add_argument("--margin", type=float, default=0.5)
     parser.add_argument("--scale", type=float, default=64.0)
+    parser.add_argument("--augment", action="store_true", help="alter images, see AUGMENT")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
@@ -65,7 +78,8 @@ def main() -> None:
 def figures(arguments: argparse.Namespace, arm: str, seed: int) -> dict[str, float]:
     """Figures of one training, from its folder where it is done."""
     size, epochs = arguments.input_size, arguments.epochs
-    folder = arguments.work / f"{arguments.network}-{size}-{epochs}-{arm}-{seed}"
+    name = f"{arguments.network}-{size}-{epochs}-{arm}-{seed}"
+    folder = arguments.work / (f"{name}-altered" if arguments.augment else name)
     done = folder / "figures.json"
     if done.exists():
         found: dict[str, float] = json.loads(done.read_text())
@@ -106,6 +120,7 @@ def job_of(arguments: argparse.Namespace, arm: str, seed: int, folder: Path) -> 
             "scale": arguments.scale,
         },
         **ARMS[arm],
+        **({"full_training.augment": AUGMENT} if arguments.augment else {}),
     }
     pairs = PairSource(name=str(arguments.pairs), root=arguments.images)
     job = training_job(arguments.network, None, STUDY, overrides, folder, pairs=pairs)

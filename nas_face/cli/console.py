@@ -86,7 +86,8 @@ def print_table(table: "Table") -> None:
 
 @contextlib.contextmanager
 def epoch_bar(terminal: "Console", n_epochs: int) -> Iterator[Any]:
-    """A progress bar over epochs; yields what `train` calls after each."""
+    """A progress bar over epochs on a terminal, a line an epoch anywhere else; yields what `train`
+    calls after each."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -102,8 +103,13 @@ def epoch_bar(terminal: "Console", n_epochs: int) -> Iterator[Any]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=terminal) as progress:
+    with Progress(*columns, console=terminal, disable=not terminal.is_terminal) as progress:
         task = progress.add_task("epochs", total=n_epochs, note="")
-        yield lambda report: progress.update(
-            task, completed=report.epoch, note=f"loss {report.loss:.3f} {report.pace}".rstrip()
-        )
+
+        def told(report: Any) -> None:
+            note = f"loss {report.loss:.3f} {report.pace}".rstrip()
+            progress.update(task, completed=report.epoch, note=note)
+            if not terminal.is_terminal:
+                terminal.print(f"epoch {report.epoch}/{n_epochs}: {note}")
+
+        yield told

@@ -115,6 +115,7 @@ def _asked(step: PruneStep, state: State) -> float:
 
 def _cut(model: FaceModel, step: PruneStep, target: Target, work: Work, place: Path) -> FaceModel:
     """Prune to a target, with recovery between rounds."""
+    work.note(f"pruning to {target.said(target.amount)}, {step.importance}, {step.scope}")
     crops = sample_images(work.bench.faces.train, N_CROPS, seed=derive_seed(work.seed, "prune"))
 
     def recover(pruned: FaceModel, number: int) -> FaceModel:
