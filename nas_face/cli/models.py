@@ -35,8 +35,11 @@ def compress(
     ],
     trial: Annotated[int | None, typer.Option(help="Trial, where MODEL is a run.")] = None,
     recipe: Annotated[
-        str, typer.Option(help="Recipe file; a shipped one by its name.")
-    ] = "prune_distil_int8",
+        str | None,
+        typer.Option(
+            help="Recipe file; a shipped one by its name.", show_default="prune_distil_int8"
+        ),
+    ] = None,
     study: Annotated[
         str, typer.Option(help="Study file or run with the faces, for a model of no run.")
     ] = "studies/quickstart.yaml",
@@ -73,7 +76,12 @@ def compress(
     ] = False,
     space: Annotated[
         str | None,
-        typer.Option(metavar="SPACE.yaml", help="What it may choose.", rich_help_panel=PANEL),
+        typer.Option(
+            metavar="SPACE.yaml",
+            help="What it may choose; a shipped one by its name.",
+            show_default="without_training",
+            rich_help_panel=PANEL,
+        ),
     ] = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Recipes in all.", rich_help_panel=PANEL)
@@ -99,7 +107,7 @@ def compress(
     Run again, it goes on where it stopped.
     """
     from nas_face.study.compression.job import compress_job
-    from nas_face.study.compression.recipe import load_recipe
+    from nas_face.study.compression.recipe import DEFAULT_RECIPE, load_recipe
 
     asked = {
         "--space": space,
@@ -114,7 +122,14 @@ def compress(
             if value is not None:
                 raise ConfigError(f"{option} goes with --search")
     elif whole_front:
-        raise ConfigError("--search is for one model; leave --all out, and give --trial")
+        raise ConfigError(
+            "--search is for one model and --all for a whole front; leave --all out and give "
+            "--trial, or search on one member and give the others its best_recipe.yaml by --recipe"
+        )
+    elif recipe is not None:
+        raise ConfigError(
+            f"--search chooses the recipe itself; leave --recipe {recipe} out, or --search"
+        )
     given = {
         "data.source": named_sources(data),
         "data.exclude": exclude,
@@ -137,7 +152,7 @@ def compress(
         )
 
     if search:
-        from nas_face.study.compression.recipe_search.space import load_recipe_space
+        from nas_face.study.compression.recipe_search.space_file import load_recipe_space
 
         changes = {"trials": trials, "sampler": sampler, "floor": floor}
         walls = limits(max_latency=max_latency, max_size=max_size)
@@ -150,7 +165,7 @@ def compress(
         )
         _search_recipe(job_of(trial), chosen, out, as_json=as_json)
         return
-    steps = load_recipe(recipe)
+    steps = load_recipe(recipe or DEFAULT_RECIPE)
     if not whole_front:
         _compress_one(job_of(trial), steps, out, as_json=as_json)
         return
@@ -182,14 +197,16 @@ def _compress_one(
 def _search_recipe(
     job: "CompressJob", space: "RecipeSpace", out: Path | None, *, as_json: bool
 ) -> None:
-    from nas_face.study.compression.recipe_search.search import BEST_FILE, search_recipe
-    from nas_face.study.tables import compression_tables, recipe_front_table
+    from nas_face.study.compression.recipe_search.publishing import BEST_FILE
+    from nas_face.study.compression.recipe_search.search import search_recipe
+    from nas_face.study.compression.recipe_search.wording import recipe_front_table
+    from nas_face.study.tables import compression_tables, group_change_tables
 
     terminal = console()
     folder = out or job.folder / space.name
     terminal.print(
         f"searching a recipe for {job.name} ({job.model.description.cost.madds:,} MAdds): "
-        f"{space.trials} recipes, {len(job.faces.judge)} pairs to decide by; {space.budget}"
+        f"{space.trials} recipes, {len(job.faces.judge)} pairs to decide by; {space.limits}"
     )
     for line in job.remarks:
         terminal.print(line)
@@ -210,14 +227,15 @@ def _search_recipe(
         print_json(found.as_dict())
     else:
         print_table(recipe_front_table(found.front))
-        for table in compression_tables(found.compression):
+        done = found.compression
+        for table in compression_tables(done):
             print_table(table)
-    best = found.front.best
-    if best is not None and best.over:
-        terminal.print(f"not as asked: nothing keeps the walls; trial {best.trial}: {best.over}")
-    for line in found.compression.shortfalls:
+        for table in group_change_tables(done.results[0], done.results[-1]):
+            results().print(table)
+    shortfall = found.front.shortfall
+    for line in (*([shortfall] if shortfall else []), *found.compression.shortfalls):
         terminal.print(f"not as asked: {line}")
-    terminal.print(f"written: {folder / BEST_FILE}, {found.folder}")
+    terminal.print(f"written: {folder / BEST_FILE}, {found.report}, {found.folder}")
 
 
 def _compress_front(

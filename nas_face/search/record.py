@@ -37,8 +37,8 @@ SLOT = "slot"
 it."""
 
 REFUSED = "refused"
-"""Of a trial that a wall refused when its untrained network had been timed: why, in one line. Its
-slot stays open."""
+"""Of a trial that broke a wall on what was measured: why, in one line. A search for networks finds
+out on the untrained one, and the trial's slot stays open."""
 
 RETRIED = "retried"
 """Of a trial whose worker died, and which another one took up: the worker that died."""

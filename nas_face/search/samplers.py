@@ -125,6 +125,7 @@ def make_parameter_sampler(
     known: Sequence[str | None],
     seed: int,
     *,
+    start: Sequence[Mapping[str, Label]] = (),
     walls: Walls = NO_WALLS,
     timed: Sequence[str | None] = (),
 ) -> BaseSampler:
@@ -135,7 +136,9 @@ def make_parameter_sampler(
         designs: what can be proposed.
         known: for each objective, the name in `Candidate.known` of what it is, or none.
         seed: of every draw.
-        walls: on what trials measure, for `front_gain`; see there.
+        start: labels of designs that come before all others, in order, where they fit.
+        walls: on what trials measure, for `front_gain`; see there. Optuna's samplers look at the
+            constraints of finished trials (`Trial.set_constraint`).
         timed: for each objective, its name among what trials measure; for `front_gain`.
 
     Raises:
@@ -144,11 +147,13 @@ def make_parameter_sampler(
     """
     require_sampler(name, len(known))
     if name == "front_gain":
-        return FrontGainSampler(designs, known=known, seed=seed, walls=walls, timed=timed)
+        return FrontGainSampler(
+            designs, known=known, seed=seed, start=start, walls=walls, timed=timed
+        )
     if name.startswith(NNI_PREFIX):
         raise ConfigError(f"sampler {name!r}: NNI's tuners take the choices of a search space")
     inner = _gp_sampler(seed) if name == "gp" else _stock(name, seed)
-    return FittingSampler(designs, inner, seed)
+    return FittingSampler(designs, inner, seed, start=start)
 
 
 def _measured_walls(budget: Budget) -> Walls:

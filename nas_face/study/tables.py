@@ -1,7 +1,7 @@
 """Tables for the terminal. Only types come from the heavy packages, so that listings are quick."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from nas_face.study.compression.front import CompressedFront
-    from nas_face.study.compression.recipe_search.results import RecipeFront
     from nas_face.study.compression.results import Compression, FileResult, StepResult
     from nas_face.study.report import Front
     from nas_face.study.report.cost import SearchCost
@@ -320,58 +319,6 @@ def file_kind(file: "FileResult") -> str:
     """Precision and runtime of a file, in words."""
     runtime = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[file.runtime]
     return f"{file.precision} {runtime}"
-
-
-def recipe_front_table(front: "RecipeFront") -> Table:
-    """Recipes on the front of a search, fastest first, below what was given."""
-    names = ("judged", "latency_ms", "size_bytes", "madds", "params")
-    n_over = front.n_trials - front.n_failed - len(front.front.trials)
-    walls = f"{n_over} over a wall, " if n_over else ""
-    table = Table(
-        title="Front of recipes",
-        caption=f"{front.n_trials} recipes: {len(front.front.trials)} within the walls, {walls}"
-        f"{front.n_failed} failed; * is the one that is carried out"
-        + (": nearest to the ideal point" if front.within_walls else ": it misses them least")
-        + "; judged: accuracy on the pairs that decide\n"
-        + hypervolume_line(front.front),
-        caption_justify="left",
-    )
-    table.add_column("trial", justify="right")
-    for name in ("judged\nmax", "latency_ms\nmin", "size_bytes\nmin", "MAdds", "params"):
-        table.add_column(name, justify="right")
-    table.add_column("recipe")
-    given = (_figure(name, front.original[name]) for name in names)
-    table.add_row("", *given, "as it was given")
-    others = [front.best] if front.best is not None and front.best.over else []
-    for each in (*front.members, *others):
-        mark = " *" if front.best is not None and each.trial == front.best.trial else ""
-        figures = (_figure(name, getattr(each, name)) for name in names)
-        over = f" (over {each.over})" if each.over else ""
-        table.add_row(f"{each.trial}{mark}", *figures, said_steps(each.steps) + over)
-    return table
-
-
-def said_steps(steps: "Sequence[Mapping[str, Any]]") -> str:
-    """Steps of a recipe that was searched for, in a few words.
-
-    Args:
-        steps: as in a recipe file.
-    """
-    words = []
-    for step in steps:
-        spared = ", ".join(step.get("keep_float", ()))
-        but = f" but {spared}" if spared else ""
-        match step["kind"]:
-            case "prune":
-                shares = ", ".join(f"{stage} {share:g}" for stage, share in step["stages"].items())
-                how = f" by {step.get('importance', 'l2')} {step.get('scope', 'global')}"
-                epochs = step.get("recover", {}).get("epochs")
-                words.append(shares + how + (f", {epochs} epochs" if epochs else ""))
-            case "quantise":
-                words.append("int8" + but)
-            case _:
-                words.append(f"weights in {step.get('bits', 6)} bits" + but)
-    return "; ".join(words)
 
 
 def front_change_table(front: "CompressedFront") -> Table:

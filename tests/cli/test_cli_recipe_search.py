@@ -30,7 +30,12 @@ def test_front_as_a_table_and_as_json(nas_face, model, space, tmp_path):
     assert answer.code == 0, answer.err
     for text in ("Front of recipes", "as it was given", "hypervolume", "What ships"):
         assert text in answer.out
-    assert "recipe 2 of 2: " in answer.err
+    assert "trial 1 (2 of 2): " in answer.err
+    assert "as it was given (fp32 ONNX Runtime): judged" in answer.err
+    assert (out / "report" / "front.png").exists()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "All recipes" in page
+    assert "best-trial-" in page
     data = json.loads(nas_face(*command, "--json").out)
     kept = json.loads((out / "front.json").read_text(encoding="utf-8"))
     assert {key: data[key] for key in kept} == kept
@@ -52,12 +57,18 @@ def test_front_as_a_table_and_as_json(nas_face, model, space, tmp_path):
     [
         (("--trials", 2), "--trials goes with --search"),
         (("--max-size", "1MB"), "--max-size goes with --search"),
-        (("--search", "--all"), "--search is for one model; leave --all out, and give --trial"),
+        (("--space", "without_training"), "--space goes with --search"),
+        (("--sampler", "tpe"), "--sampler goes with --search"),
+        (("--max-latency", "2ms"), "--max-latency goes with --search"),
+        (("--floor", -1), "--floor goes with --search"),
+        (("--search", "--all"), "--search is for one model and --all for a whole front; leave"),
+        (("--search", "--recipe", "int8"), "--search chooses the recipe itself; leave --recipe"),
+        (("--search", "--recipe", "prune_distil_int8"), "leave --recipe prune_distil_int8 out"),
+        (("--search", "--space", "int8"), "int8: no such space of recipes"),
         (("--search", "--floor", 1), "floor is points of accuracy that may be lost"),
         (("--search", "--max-latency", "soon"), "--max-latency: expected a figure such as 10ms"),
-        (("--search", "--max-size", "10"), "budget.max_size_bytes of 10 cannot be reached"),
         (("--search", "--sampler", "tpee"), "unknown sampler 'tpee'"),
-        (("--search", "--space", "nowhere.yaml"), "nowhere.yaml: no such file"),
+        (("--search", "--space", "nowhere.yaml"), "nowhere.yaml: no such space"),
     ],
 )
 def test_what_does_not_go_together_is_refused(nas_face, model, tmp_path, options, message):
@@ -65,3 +76,14 @@ def test_what_does_not_go_together_is_refused(nas_face, model, tmp_path, options
     assert answer.code == 2
     assert message in answer.err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_budget_that_nothing_fits_ends_with_the_nearest(nas_face, model, space, tmp_path):
+    out = tmp_path / "out"
+    answer = nas_face(
+        "compress", model, "--search", "--space", space, "--max-size", 10, "--out", out
+    )
+    assert answer.code == 0, answer.err
+    assert "budget.max_size_bytes of 10 cannot be reached: the smallest network" in answer.err
+    assert "not as asked: nothing keeps the walls; the nearest is trial 0" in answer.err
+    assert (out / "best-trial-0" / "manifest.json").exists()

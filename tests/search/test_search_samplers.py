@@ -21,8 +21,8 @@ from nas_face.shipped import find_file
 from nas_face.space import load_space
 
 N_TRIALS = 16  # four of them after the first designs
-N_DEAR = 13  # of a sampler that takes seconds a proposal
-BUDGET = Budget(max_madds=12_000_000, max_params=600_000)
+N_DEAR = 13  # of a sampler that takes a second a proposal
+BUDGET = Budget(max_madds=24_000_000, max_params=1_200_000)
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
 
 
@@ -34,7 +34,7 @@ def mobile():
 
 
 def length(name):
-    return N_DEAR if name == "gp" else N_TRIALS
+    return N_DEAR if name in ("gp", "front_gain") else N_TRIALS
 
 
 def run(name, *, seed=3, n_trials=None, start=(), budget=BUDGET, gap=None):
@@ -68,14 +68,14 @@ def test_designs_are_legal_within_every_wall_and_new(name):
     specs = [mobile().decode(trial.params) for trial in trials]  # checks every rule
     assert [spec.arch_id for spec in specs] == [trial.user_attrs[ARCH_ID] for trial in trials]
     assert len({spec.arch_id for spec in specs}) == length(name)
-    assert max(spec.cost().madds for spec in specs) <= 12_000_000
-    assert max(spec.cost().params for spec in specs) <= 600_000
+    assert max(spec.cost().madds for spec in specs) <= 24_000_000
+    assert max(spec.cost().params for spec in specs) <= 1_200_000
 
 
 def test_the_walls_of_these_tests_keep_most_designs_out():
     rng = np.random.default_rng(0)
     costs = [mobile().sample(rng).spec.cost() for _ in range(200)]
-    assert sum(BUDGET.fits(cost) for cost in costs) < 100
+    assert sum(BUDGET.fits(cost) for cost in costs) < 50
 
 
 @every_sampler

@@ -10,7 +10,6 @@ import numpy as np
 import onnxruntime
 import optuna
 import pytest
-import yaml
 from optuna.trial import TrialState
 from tiny_study import TRAINING
 
@@ -18,16 +17,23 @@ from nas_face.arch.codec import from_data
 from nas_face.compress.pruning import prune_stages, restore_norms
 from nas_face.compress.quantisation.layers import weighted_layers
 from nas_face.errors import CompressionError, ConfigError
-from nas_face.search import Budget
+from nas_face.search import Budget, derive_seed
 from nas_face.search.record import METRICS
+from nas_face.study.compression.pruning_step import N_CROPS
 from nas_face.study.compression.recipe import load_recipe
-from nas_face.study.compression.recipe_search import search as recipe_search
 from nas_face.study.compression.recipe_search.designs import RecipeDesigns
-from nas_face.study.compression.recipe_search.search import search_recipe
-from nas_face.study.compression.recipe_search.space import RecipeSpace, load_recipe_space
+from nas_face.study.compression.recipe_search.reach import nearest_recipe, plain_recipes
+from nas_face.study.compression.recipe_search.search import (
+    STORAGE_FILE,
+    STUDY_NAME,
+    search_recipe,
+)
+from nas_face.study.compression.recipe_search.shared_steps import SharedSteps
+from nas_face.study.compression.recipe_search.space import RecipeSpace
 from nas_face.study.compression.record import CompressionFaces
 from nas_face.study.compression.step_settings import QuantiseStep
 from nas_face.study.compression.steps import compress
+from nas_face.study.faces import sample_images
 from nas_face.train import TrainSettings
 
 SPACE = RecipeSpace(
@@ -87,8 +93,8 @@ def done(search, tmp_path_factory):
 
 def trials_of(out):
     study = optuna.load_study(
-        study_name=recipe_search.STUDY_NAME,
-        storage=f"sqlite:///{out / recipe_search.STORAGE_FILE}",
+        study_name=STUDY_NAME,
+        storage=f"sqlite:///{out / STORAGE_FILE}",
     )
     return study.get_trials()
 
@@ -153,17 +159,18 @@ def test_trial_in_flight_when_killed_is_taken_up_under_its_number(
     done, search, tmp_path, monkeypatch
 ):
     out = tmp_path / "out"
-    carried_out = recipe_search._Trials._carried_out
+    carry_out = SharedSteps.carry_out
 
     def killed(self, recipe):
-        state = carried_out(self, recipe)
-        if sum(METRICS in each.user_attrs for each in self.study.trials) == 2:
+        found = carry_out(self, recipe)
+        if sum(METRICS in each.user_attrs for each in trials_of(out)) == 2:
             raise KeyboardInterrupt
-        return state
+        return found
 
-    monkeypatch.setattr(recipe_search._Trials, "_carried_out", killed)
+    monkeypatch.setattr(SharedSteps, "carry_out", killed)
     with pytest.raises(KeyboardInterrupt):
         search(out)
+    assert json.loads((out / "front.json").read_text(encoding="utf-8"))["n_trials"] == 2
     states = [each.state for each in trials_of(out)]
     assert states == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.RUNNING]
     monkeypatch.undo()
@@ -188,6 +195,10 @@ def test_walls_that_are_known_before_let_nothing_over_them_be_tried(done, search
 def test_measured_walls_keep_recipes_off_the_front_and_the_nearest_miss_ships(search, tmp_path):
     space = replace(SPACE, trials=2, budget=Budget(max_latency_ms=1e-6))
     found = search(tmp_path / "out", space)
+    assert all(each.state == TrialState.COMPLETE for each in trials_of(tmp_path / "out"))
+    assert all(each.constraints["max_latency_ms"] > 1 for each in trials_of(tmp_path / "out"))
+    assert "nothing keeps the walls; the nearest is trial" in found.front.shortfall
+    assert "Not as asked: nothing keeps the walls" in found.report.read_text(encoding="utf-8")
     assert found.front.members == ()
     assert not found.front.within_walls
     assert found.front.best.latency_ms == min(each.latency_ms for each in found.front.tried)
@@ -203,16 +214,33 @@ def test_floor_is_a_wall_on_what_is_judged(search, tmp_path):
         assert bool(each.over) == (each.judged < least)
 
 
-def test_what_cannot_be_reached_is_refused_before_anything_is_written(search, tmp_path):
-    with pytest.raises(CompressionError, match="budget.max_madds of 10 cannot be reached: the sm"):
-        search(tmp_path / "out", replace(SPACE, budget=Budget(max_madds=10)))
-    with pytest.raises(ConfigError, match="stages: 'stages.7' is no stage"):
+@pytest.mark.parametrize(
+    ("budget", "line"),
+    [
+        (Budget(max_madds=10), "budget.max_madds of 10 cannot be reached: the smallest network"),
+        (Budget(max_size_bytes=10), "budget.max_size_bytes of 10 cannot be reached"),
+        (Budget(max_params=3, min_madds=10**12), "budget.max_params of 3 cannot be reached"),
+        (Budget(min_madds=10**12), "nothing is within the budget"),
+    ],
+)
+def test_what_cannot_be_reached_ends_with_the_nearest(search, tmp_path, budget, line):
+    notes = []
+    found = search(tmp_path / "out", replace(SPACE, budget=budget), note=notes.append)
+    assert [each.startswith(line) for each in notes].count(True) == 1
+    [tried] = found.front.tried
+    assert tried == found.front.best
+    assert not found.front.within_walls
+    assert (found.folder / "manifest.json").exists()
+
+
+def test_stage_that_is_not_there_is_refused_before_anything_is_written(search, tmp_path):
+    with pytest.raises(ConfigError, match="stages: 'stages.7' is no stage .*stages.0"):
         search(tmp_path / "out", replace(SPACE, stages={"stages.7": (0.5,)}))
     assert not (tmp_path / "out").exists()
 
 
 def test_folder_of_another_search_is_refused(done, search):
-    with pytest.raises(ConfigError, match="another compression .space changed."):
+    with pytest.raises(ConfigError, match="another compression .space.shares changed."):
         search(done[0], replace(SPACE, shares=(1.0, 0.5)))
     with pytest.raises(ConfigError, match="another compression .seed changed."):
         search(done[0], seed=1)
@@ -262,6 +290,23 @@ def test_costs_before_a_trial_are_those_of_the_pruned_network(drafts, model, fac
         assert known["size_bytes"] == pytest.approx(size)
 
 
+def test_costs_before_a_trial_are_those_that_it_ends_with(search, model, faces, tmp_path):
+    space = replace(
+        SPACE,
+        trials=2,
+        shares=(0.75, 0.5),
+        importance=("fisher",),
+        scope=("global",),
+        precision=("fp32",),
+    )
+    found = search(tmp_path / "out", space)
+    crops = sample_images(faces.train, N_CROPS, seed=derive_seed(0, "prune"))
+    drafts = RecipeDesigns(model, space, crops)
+    for trial, tried in zip(trials_of(tmp_path / "out"), found.front.tried, strict=True):
+        known = drafts.known(trial.params)
+        assert (known["madds"], known["params"]) == (tried.madds, tried.params)
+
+
 def test_labels_without_effect_make_the_same_recipe(drafts):
     a = labels_of(drafts, precision="int8", importance="l2")
     b = {**a, "importance": "fpgm", "scope": "global"}  # nothing is pruned
@@ -275,6 +320,31 @@ def test_labels_without_effect_make_the_same_recipe(drafts):
     assert drafts.identity(c) != drafts.identity(d)
 
 
+def test_nearest_recipe_is_the_one_that_a_look_at_all_of_them_finds(model, faces):
+    space = replace(
+        SPACE,
+        shares=(1.0, 0.5),
+        importance=("l2",),
+        scope=("local",),
+        precision=("fp32",),
+        budget=Budget(max_madds=10),
+    )
+    drafts = RecipeDesigns(model, space, faces.train.batch(np.arange(16)))
+    every = drafts.designs(within_walls=False).everything(10_000)
+    least = min(each.known["madds"] for each in every)
+    assert drafts.known(nearest_recipe(drafts, 10**6))["madds"] == least
+    odd = model.description.cost.madds - 1  # nothing has just so many
+    space = replace(space, budget=Budget(min_madds=odd, max_madds=odd))
+    drafts = RecipeDesigns(model, space, faces.train.batch(np.arange(16)))
+    nearest = max(each.known["madds"] for each in every)
+    assert drafts.known(nearest_recipe(drafts, 10**6))["madds"] == nearest
+
+
+def test_first_recipes_are_each_precision_with_nothing_pruned(drafts):
+    words = [[step.kind for step in drafts.recipe(each).steps] for each in plain_recipes(drafts)]
+    assert words == [["quantise"], ["low_bits"]]
+
+
 def test_stages_in_float_are_those_of_the_recipe(drafts):
     labels = labels_of(drafts, precision="int8", **{"weights.stem": "float"})
     [step] = drafts.recipe(labels).steps
@@ -283,71 +353,36 @@ def test_stages_in_float_are_those_of_the_recipe(drafts):
 
 @pytest.mark.parametrize("sampler", ["nsga2", "nsga3", "tpe", "random"])
 def test_other_samplers_propose_what_fits_and_is_new(search, sampler, tmp_path, monkeypatch):
-    carried_out = {}
+    carried_out = []
 
     def made_up(self, recipe):
         rng = np.random.default_rng(len(carried_out))
         state, file = self.original, self.original.file.result
-        carried_out[json.dumps(self.study.trials[-1].params)] = recipe
+        carried_out.append(recipe)
         file = replace(file, judged=float(rng.random()), size_bytes=int(rng.integers(1000)))
         return state, replace(file, speedup=float(rng.uniform(1, 2)))
 
-    monkeypatch.setattr(recipe_search._Trials, "_carried_out", made_up)
+    monkeypatch.setattr(SharedSteps, "carry_out", made_up)
     found = search(tmp_path / "out", replace(SPACE, sampler=sampler, trials=20))
     assert len(found.front.tried) == 20
     assert len({json.dumps(each.steps) for each in found.front.tried}) == 20
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("shares: [0.0]", "shares: shares above 0"),
-        ("share: [0.5]", "'share' is no key; .*shares"),
-        ("precision: [int7]", "precision"),
-        ("budget: {max_peak_activations: 5}", "max_peak_activations is no wall of a search"),
-        ("floor: 1", "floor is points of accuracy"),
-        ("quantise: {floor: -1}", "quantise: floor goes in the space itself"),
-        ("importance: [l2, l2]", "importance: one or more different choices"),
-        ("sampler: 'nni:evolution'", "take one objective"),
-    ],
-)
-def test_wrong_space_is_refused_in_one_line(text, message, tmp_path):
-    path = tmp_path / "space.yaml"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=message) as caught:
-        load_recipe_space(str(path), {})
-    assert "\n" not in str(caught.value)
-
-
-def test_space_of_a_file_and_of_options(tmp_path):
-    path = tmp_path / "space.yaml"
-    raw = {
-        "stages": {"stages.0": [0.5, 1]},
-        "budget": {"max_latency_ms": "2ms", "max_size_bytes": "1MB"},
-        "recover": {"learning_rate": 0.01},
-    }
-    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    space = load_recipe_space(str(path), {"trials": 7, "budget": {"max_latency_ms": 1.0}})
-    assert space.trials == 7
-    assert space.budget == Budget(max_latency_ms=1.0, max_size_bytes=1_000_000)
-    assert space.stages == {"stages.0": (0.5, 1.0)}
-    assert space.recover.learning_rate == 0.01
-
-
 def test_recipe_that_fails_is_on_record_and_the_search_goes_on(search, tmp_path, monkeypatch):
-    carried_out = recipe_search._Trials._carried_out
+    carry_out, begun = SharedSteps.carry_out, []
 
     def failing(self, recipe):
-        if len(self.study.trials) == 1:
+        begun.append(recipe)
+        if len(begun) == 1:
             raise CompressionError("out of luck")
-        return carried_out(self, recipe)
+        return carry_out(self, recipe)
 
-    monkeypatch.setattr(recipe_search._Trials, "_carried_out", failing)
+    monkeypatch.setattr(SharedSteps, "carry_out", failing)
     notes = []
     found = search(tmp_path / "out", replace(SPACE, trials=2), note=notes.append)
     assert found.front.n_failed == 1
     assert [each.trial for each in found.front.tried] == [1]
-    assert "failed: CompressionError: out of luck" in notes[0]
+    assert sum("failed: CompressionError: out of luck" in each for each in notes) == 1
 
 
 def test_full_disk_ends_the_sitting_and_leaves_the_recipe_to_the_next(
@@ -356,7 +391,7 @@ def test_full_disk_ends_the_sitting_and_leaves_the_recipe_to_the_next(
     def full(self, recipe):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(recipe_search._Trials, "_carried_out", full)
+    monkeypatch.setattr(SharedSteps, "carry_out", full)
     with pytest.raises(OSError, match="No space left"):
         search(tmp_path / "out", replace(SPACE, trials=1))
     assert [each.state for each in trials_of(tmp_path / "out")] == [TrialState.RUNNING]

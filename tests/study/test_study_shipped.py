@@ -1,4 +1,4 @@
-"""Every study and recipe that comes with nas-face loads, from any folder."""
+"""Every study, recipe and space of recipes that comes with nas-face loads, from any folder."""
 
 from pathlib import Path
 
@@ -9,16 +9,19 @@ from nas_face.shipped import PACKAGE, find_file, shipped_files
 from nas_face.space import load_space
 from nas_face.space.survey import smallest
 from nas_face.study.compression.recipe import DEFAULT_RECIPE, load_recipe
+from nas_face.study.compression.recipe_search.space_file import DEFAULT_SPACE, load_recipe_space
 from nas_face.study.config import load_study, study_of
 
 FILES = {str(path): path for path in shipped_files("studies", ".yaml")}
 RECIPES = [name for name, path in FILES.items() if path.parent.name == "recipes"]
-STUDIES = [name for name in FILES if name not in RECIPES]
+RECIPE_SPACES = [name for name, path in FILES.items() if path.parent.name == "recipe_spaces"]
+STUDIES = [name for name in FILES if name not in (*RECIPES, *RECIPE_SPACES)]
 EVERY = [*FILES.values(), *shipped_files("search_spaces", ".yaml")]
 
 
 def test_there_are_some():
     assert {Path(name).stem for name in STUDIES} >= {"quickstart", "faces_64"}
+    assert Path(DEFAULT_SPACE).name in {Path(name).name for name in RECIPE_SPACES}
     assert Path(DEFAULT_RECIPE).name in {Path(name).name for name in RECIPES}
 
 
@@ -38,6 +41,11 @@ def test_study_survives_its_record(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_loads_by_path_and_by_name(name):
     assert load_recipe(name) == load_recipe(Path(name).stem)
+
+
+@pytest.mark.parametrize("name", RECIPE_SPACES)
+def test_recipe_space_loads_by_path_and_by_name(name):
+    assert load_recipe_space(name, {}) == load_recipe_space(Path(name).stem, {})
 
 
 @pytest.mark.parametrize("path", EVERY, ids=lambda path: path.name)

@@ -10,7 +10,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_face.search.designs import Candidate, Designs
-from nas_face.search.record import ARCH_ID, RUNG, TIMED
+from nas_face.search.record import ARCH_ID, REFUSED, RUNG, TIMED
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ class History:
 
     Attributes:
         seen: identities of everything that was proposed, whatever became of it.
-        finished: trials with values.
+        finished: trials with values that break no wall.
         stopped: trials that were stopped at a rung.
         running: candidates that are at work.
         tried: all candidates in order.
@@ -173,7 +173,8 @@ class History:
 
 def _past(trial: FrozenTrial, candidate: Candidate, signs: Floats) -> Past:
     values = None
-    if trial.state == TrialState.COMPLETE and len(trial.values) == len(signs):
+    complete = trial.state == TrialState.COMPLETE and REFUSED not in trial.user_attrs
+    if complete and len(trial.values) == len(signs):
         values = np.array(trial.values, dtype=np.float64) * signs
         if np.isnan(values).any() or np.isneginf(values).any():
             values = None

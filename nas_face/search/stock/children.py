@@ -16,9 +16,9 @@ CROSSOVER = 0.9
 class MixedChildren:
     """Uniform crossover and mutation over every parameter that either parent has.
 
-    The parents are chosen as Optuna does it: each is the better of two, by dominance. Of what both
-    have, a child takes either label; what only one has comes from that one. One parameter on
-    average is left out, for the sampler to draw anew.
+    The parents are chosen as Optuna does it: each is the better of two, by constraints, then by
+    dominance. Of what both have, a child takes either label; what only one has comes from that
+    one. One parameter on average is left out, for the sampler to draw anew.
 
     Differs: Optuna's own strategy recombines only what all trials of the study have in common.
 
@@ -60,6 +60,9 @@ class MixedChildren:
         self, population: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
     ) -> FrozenTrial:
         a, b = (population[int(at)] for at in self._rng.integers(len(population), size=2))
+        misses = [sum(max(0.0, each) for each in of.constraints.values()) for of in (a, b)]
+        if misses[0] != misses[1]:
+            return a if misses[0] < misses[1] else b
         signs = [-1.0 if each == StudyDirection.MAXIMIZE else 1.0 for each in directions]
         costs = [np.multiply(signs, each.values) for each in (a, b)]
         a_dominates = bool((costs[0] <= costs[1]).all() and (costs[0] < costs[1]).any())

@@ -1,12 +1,12 @@
 """Optuna's samplers on plain parameters: what they propose is made to fit, and new."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -30,11 +30,21 @@ class FittingSampler(BaseSampler):
         designs: what can be proposed; no parameter depends on another.
         inner: any of Optuna's samplers, multi-objective where the study is.
         seed: of the changes.
+        start: labels of designs that come before all others; those outside the walls are passed
+            over.
     """
 
-    def __init__(self, designs: Designs, inner: BaseSampler, seed: int) -> None:
+    def __init__(
+        self,
+        designs: Designs,
+        inner: BaseSampler,
+        seed: int,
+        *,
+        start: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self._designs = designs
         self._inner = inner
+        self._start = tuple(start)
         self._rng = np.random.default_rng(seed)
 
     def infer_relative_search_space(
@@ -90,7 +100,15 @@ class FittingSampler(BaseSampler):
         self._rng = np.random.default_rng()
 
     def _candidates(self, study: Study, trial: FrozenTrial) -> Iterator[Candidate]:
-        """In the order of preference: proposals, each with its neighbours; draws; everything."""
+        """In the order of preference: those to begin with; proposals, each with its neighbours;
+        draws; everything."""
+        if isinstance(self._inner, BaseGASampler):
+            # It counts its generations in the trials; ours are to be parents as well.
+            self._inner.get_trial_generation(study, trial)
+        for labels in self._start:
+            first = self._designs.of(labels)
+            if first is not None:
+                yield first
         for _ in range(N_PROPOSALS):
             here = self._designs.of(self._ask_inner(study, trial))
             if here is None:

@@ -1,8 +1,7 @@
 """What a search for a recipe came to: every recipe that was tried, the front, and the best."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -11,32 +10,19 @@ from numpy.typing import NDArray
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_face.search import Objective, pareto_front
+from nas_face.search import pareto_front
 from nas_face.search.budget import Wall
 from nas_face.search.record import FAILURE, METRICS, REFUSED
+from nas_face.study.compression.recipe_search.objectives import JUDGED, LATENCY, OBJECTIVES, SIZE
+from nas_face.study.compression.recipe_search.walls import miss
 from nas_face.study.report import Front
-
-JUDGED = "judged"
-
-OBJECTIVES = (
-    Objective(
-        name=JUDGED,
-        direction="maximize",
-        origin="trained",
-        title="accuracy on the pairs that decide",
-    ),
-    Objective(
-        name="latency_ms", direction="minimize", origin="timed", title="latency, ms (one thread)"
-    ),
-    Objective(name="size_bytes", direction="minimize", origin="timed", title="file, bytes"),
-)
-"""Axes of the front of recipes."""
 
 STEPS = "steps"
 """User attribute of a trial: the steps of its recipe, as in a recipe file."""
 
+PRECISION = "precision"
 RUNTIME = "runtime"
-"""User attribute of a trial: that its file is for."""
+"""User attributes of a trial: of its file."""
 
 COUNTED = ("madds", "params", "size_bytes")
 
@@ -83,8 +69,9 @@ class RecipeFront:
         original: figures of what was given, by name, as those of a trial.
         tried: in order.
         front: of those that keep all walls.
-        best: the one that is published: of the front that which is nearest to the ideal point;
-            where nothing keeps the walls, what misses them least; None without any.
+        best: the one that is published: of the front that which is nearest to the ideal point,
+            and neither slower nor larger than what was given where there is such a one; where
+            nothing keeps the walls, what misses them least; None without any.
         n_trials: recipes that were tried, those that failed included.
         n_failed: of these, failed.
         last_failure: why the last one did; empty where none did.
@@ -108,6 +95,25 @@ class RecipeFront:
     def within_walls(self) -> bool:
         """Whether the best keeps all walls."""
         return self.best is not None and not self.best.over
+
+    @property
+    def shortfall(self) -> str:
+        """What of the best is not as a user would have it, in a line; or nothing."""
+        best, given = self.best, self.original
+        if best is None:
+            return ""
+        if best.over:
+            return f"nothing keeps the walls; the nearest is trial {best.trial}: {best.over}"
+        if (
+            best.judged <= given[JUDGED]
+            and best.latency_ms >= given[LATENCY]
+            and best.size_bytes >= given[SIZE]
+        ):
+            return (
+                f"the best, trial {best.trial}, is neither smaller nor faster nor more accurate "
+                "than what was given; try more recipes, or a wider space"
+            )
+        return ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -135,7 +141,7 @@ def recipe_front(
     """
     ended = [each for each in study.get_trials(deepcopy=False) if each.state.is_finished()]
     measured = [each for each in ended if METRICS in each.user_attrs]
-    kept = [each for each in measured if each.state == TrialState.COMPLETE]
+    kept = [each for each in measured if REFUSED not in each.user_attrs]
     table = pd.DataFrame(
         [{"trial": each.number, **_figures(each)} for each in kept],
         columns=["trial", *(each.name for each in OBJECTIVES), "madds", "params"],
@@ -155,19 +161,10 @@ def recipe_front(
         original=original,
         tried=tried,
         front=front,
-        best=_best(front, tried, walls),
+        best=_best(front, tried, original, walls),
         n_trials=len(ended),
         n_failed=len(failed),
         last_failure=str(failed[-1].user_attrs.get(FAILURE, "unknown")) if failed else "",
-    )
-
-
-def broken(walls: Sequence[Wall], figures: Mapping[str, float]) -> str:
-    """The walls that figures break, in words."""
-    return ", ".join(
-        f"{wall.quantity} {figures[wall.quantity]:,.6g} ({wall})"
-        for wall in walls
-        if wall.excess(figures[wall.quantity])
     )
 
 
@@ -191,7 +188,7 @@ def _tried(trial: FrozenTrial, on_front: bool) -> TriedRecipe:
     return TriedRecipe(
         trial=trial.number,
         steps=record[STEPS],
-        precision=trial.user_attrs["precision"],
+        precision=record[PRECISION],
         runtime=record[RUNTIME],
         judged=figures[JUDGED],
         latency_ms=figures["latency_ms"],
@@ -203,11 +200,15 @@ def _tried(trial: FrozenTrial, on_front: bool) -> TriedRecipe:
     )
 
 
-def _best(front: Front, tried: Sequence[TriedRecipe], walls: Sequence[Wall]) -> TriedRecipe | None:
-    if front.knee is not None:
-        return next(each for each in tried if each.trial == front.knee)
-
-    def miss(each: TriedRecipe) -> float:
-        return max((wall.excess(getattr(each, wall.quantity)) for wall in walls), default=math.inf)
-
-    return min(tried, key=miss, default=None)
+def _best(
+    front: Front,
+    tried: Sequence[TriedRecipe],
+    original: Mapping[str, float],
+    walls: Sequence[Wall],
+) -> TriedRecipe | None:
+    rows = front.trials
+    smaller = (rows[LATENCY] <= original[LATENCY]) & (rows[SIZE] <= original[SIZE])
+    for some in (replace(front, trials=rows[smaller]), front):
+        if some.knee is not None:
+            return next(each for each in tried if each.trial == some.knee)
+    return min(tried, key=lambda each: (miss(walls, asdict(each)), -each.judged), default=None)

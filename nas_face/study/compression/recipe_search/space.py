@@ -1,19 +1,14 @@
 """What a search for a recipe may choose, and within which walls."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal, final
+from typing import ClassVar, Final, Literal, final
 
-from nas_face.arch.codec import from_data
-from nas_face.compress.pruning import BY_GRADIENT, Importance, Scope
-from nas_face.errors import ConfigError, SpaceError, near_names
+from nas_face.compress.pruning import Importance, Scope
+from nas_face.errors import ConfigError
 from nas_face.search import DEFAULT_SAMPLER, Budget
-from nas_face.search.budget import parse_wall
 from nas_face.search.samplers import require_sampler
-from nas_face.shipped import find_file
-from nas_face.space import read_yaml
+from nas_face.study.compression.recipe import RUNTIMES
 from nas_face.study.compression.step_settings import (
     DistilStep,
     LowBitsStep,
@@ -50,7 +45,7 @@ class RecipeSpace:
         scope: within what channels of a stage compete.
         round_to: widths become multiples of this.
         min_keep: share of each group of channels that stays in any case.
-        recover_epochs: of training behind the pruning; 0 measures norms anew and no more.
+        recover_epochs: of training behind the pruning; 0 fits what is left, without training.
         recover: how that training is done; its epochs are those of `recover_epochs`.
         precision: of the file.
         stage_precision: of the weights of a stage, where the file has few bits; for each stage.
@@ -71,7 +66,7 @@ class RecipeSpace:
     trials: int = 30
     shares: tuple[float, ...] = (1.0, 0.75, 0.5, 0.35, 0.25)
     stages: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    importance: tuple[Importance, ...] = ("l2", "fpgm", "taylor")
+    importance: tuple[Importance, ...] = ("fisher", "l2", "fpgm")
     scope: tuple[Scope, ...] = ("local", "global", "isomorphic")
     round_to: tuple[int, ...] = (8, 16)
     min_keep: float = 0.125
@@ -96,21 +91,37 @@ class RecipeSpace:
         ):
             if not shares or any(not 0 < each <= 1 for each in shares):
                 raise ConfigError(
-                    f"{where}: shares above 0 and at most 1 are needed, got {shares}"
+                    f"{where}: shares of the channels that stay are needed, each above 0 and at "
+                    f"most 1 (all), got {', '.join(f'{each:g}' for each in shares) or 'none'}"
                 )
-        for name in _CHOICES:
+        for name in CHOICES:
             given = getattr(self, name)
             if not given or len(set(given)) < len(given):
                 raise ConfigError(f"{name}: one or more different choices are needed, got {given}")
+        if self.does_nothing:
+            raise ConfigError(
+                "every choice leaves the network as it is; give shares below 1, or a precision of "
+                "few bits (int8, w6, w4) with stage_precision few"
+            )
         if min(self.round_to) < 1:
             raise ConfigError(f"round_to must be at least 1, got {min(self.round_to)}")
         if min(self.recover_epochs) < 0:
             raise ConfigError(f"recover_epochs must be at least 0, got {min(self.recover_epochs)}")
         if not 0 <= self.min_keep <= 1:
             raise ConfigError(f"min_keep must be from 0 to 1, got {self.min_keep}")
+        for each in self.deliver:
+            runtime, slash, precision = each.partition("/")
+            if runtime not in RUNTIMES or (slash and precision != "fp32"):
+                raise ConfigError(
+                    f"deliver: the search chooses the precision, so give {', '.join(RUNTIMES)} or "
+                    f"RUNTIME/fp32, got {each!r}"
+                )
         for wall in self.budget.walls:
             if wall.quantity not in MEASURED_WALLS:
-                raise ConfigError(f"budget.{wall.name} is no wall of a search for a recipe")
+                raise ConfigError(
+                    f"budget.{wall.name} is no wall of a search for a recipe; there are "
+                    f"{', '.join(f'max_{each}' for each in MEASURED_WALLS)}, and min_ of each"
+                )
         for step in (self.quantise, self.low_bits):
             if step.floor is not None:
                 raise ConfigError(f"{step.kind}: floor goes in the space itself")
@@ -119,16 +130,27 @@ class RecipeSpace:
         require_floor(self.floor, "floor")
 
     @property
-    def needs_gradients(self) -> bool:
-        """Whether a criterion looks at gradients."""
-        return any(each in BY_GRADIENT for each in self.importance)
+    def limits(self) -> str:
+        """All walls in words."""
+        if self.floor is None:
+            return str(self.budget)
+        points = "1 point" if self.floor == -1 else f"{-self.floor:g} points"
+        floor = f"at most {points} lost"
+        return f"{self.budget}, {floor}" if self.budget.walls else floor
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether no recipe of the space changes anything, whatever the network."""
+        few_bits = set(self.precision) - {"fp32"} and "few" in self.stage_precision
+        every = (self.shares, *self.stages.values())
+        return not few_bits and all(share == 1 for shares in every for share in shares)
 
     def shares_of(self, stage: str) -> tuple[float, ...]:
         """Shares that a stage may keep."""
         return tuple(dict.fromkeys(self.stages.get(stage, self.shares)))
 
 
-_CHOICES = (
+CHOICES: Final = (
     "importance",
     "scope",
     "round_to",
@@ -136,52 +158,4 @@ _CHOICES = (
     "precision",
     "stage_precision",
 )
-
-
-def load_recipe_space(name: str | None, changes: Mapping[str, Any]) -> RecipeSpace:
-    """Read the space of a search for a recipe.
-
-    Args:
-        name: path of a YAML file; None for what holds by default.
-        changes: values of keys that replace those of the file; of `budget`, single walls.
-
-    Raises:
-        ConfigError: there is no such file, or it breaks a rule.
-    """
-    raw: dict[str, Any] = {}
-    where = "recipe search"
-    if name is not None:
-        path = find_file(name)
-        if path is None:
-            raise ConfigError(f"{name}: no such file with a space of recipes")
-        where = str(path)
-        raw = _read(path)
-    budget = dict(raw.get("budget") or {})
-    budget = {
-        key: parse_wall(key, value, where=f"{where}: budget.{key}")
-        if isinstance(value, str)
-        else value
-        for key, value in budget.items()
-    }
-    budget |= changes.get("budget", {})
-    raw = {**raw, **changes, "budget": budget}
-    known = [each.name for each in dataclasses.fields(RecipeSpace)]
-    for key in raw:
-        if key not in known:
-            raise ConfigError(f"{where}: {key!r} is no key; {near_names(str(key), known)}")
-    for key in ("quantise", "low_bits", "recover"):
-        if isinstance(raw.get(key), dict):
-            kind = "distil" if key == "recover" else key
-            raw[key] = {"kind": kind, **raw[key]}
-    try:
-        return from_data(RecipeSpace, raw, where=where, error=ConfigError)
-    except ConfigError as failure:
-        text = str(failure)
-        raise ConfigError(text if text.startswith(where) else f"{where}: {text}") from failure
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(read_yaml(path))
-    except SpaceError as failure:
-        raise ConfigError(str(failure)) from failure
+"""Keys of a space that are lists of which one entry is chosen, beside the shares."""
