@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from real_program import Program
 from PIL import Image
 
 from nas_face.study.run import Run
 
-PROGRAM = [sys.executable, "-c", "from nas_face.cli import main; main()"]
 
 
 def test_search_says_what_it_does(searched):
@@ -157,39 +157,31 @@ def test_run_on_a_disk_that_cannot_be_written_can_still_be_read(nas_face, run):
 @pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_interruption(sign, study, tmp_path):
-    command = [*PROGRAM, "search", study, "--trials", "24", "--max-madds", "9M"]
-    command = [*map(str, command), "--out", str(tmp_path / "run")]
-    first = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    command = ["search", study, "--trials", 24, "--max-madds", "9M", "--out", tmp_path / "run"]
+    first = Program(command, tmp_path / "err")
     try:
         end = time.monotonic() + 60
         while not (tmp_path / "run" / "study.db").exists():
-            assert first.poll() is None, first.stderr.read()
+            assert first.runs, first.errors
             assert time.monotonic() < end
             time.sleep(0.01)
-        first.send_signal(sign)
-        _, err = first.communicate(timeout=60)
+        first.send(sign)
+        code, err = first.ended(60), first.errors
     finally:
-        first.kill()
-    assert first.returncode == 130
+        first.send(signal.SIGKILL)
+    assert code == 130
     assert err.splitlines()[-1] == "nas-face: interrupted; run the same command to go on"
     assert "Traceback" not in err
     workers = tmp_path / "run" / "workers"
     assert not workers.exists() or list(workers.iterdir()) == []
 
 
-def test_the_same_command_joins_a_search_that_runs(nas_face, study, run):
+def test_the_same_command_joins_a_search_that_runs(nas_face, study, run, tmp_path):
     command = ["search", study, "--out", run, "--trials", "5"]
-    beside = subprocess.Popen(
-        [*PROGRAM, *map(str, command)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    beside = Program(command, tmp_path / "err")
     answer = nas_face(*command)
-    _, err = beside.communicate(timeout=120)
-    assert (answer.code, beside.returncode) == (0, 0), (answer.err, err)
+    code, err = beside.ended(120), beside.errors
+    assert (answer.code, code) == (0, 0), (answer.err, err)
     assert "5 trials: 5 complete" in answer.out
     ended = [line.split()[1] for line in (answer.err + err).splitlines() if "log_tar 0" in line]
     assert sorted(ended) == ["3", "4"]

@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from real_program import Program
 from rich.console import Console
 
 import nas_face as package
@@ -160,22 +161,14 @@ def test_the_package_runs_as_a_module():
 def test_an_interrupted_training_says_where_it_goes_on_and_does(sign, few, nas_face, tmp_path):
     out = tmp_path / "out"
     command = [*map(str, few), "--set", "epochs=3", "--out"]
-    process = subprocess.Popen(
-        [*PROGRAM, *command, str(out)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = Program([*command, out], tmp_path / "err")
     try:
-        for line in process.stderr:
-            if line.startswith("epoch 1/3"):
-                process.send_signal(sign)
-                break
-        _, err = process.communicate(timeout=TIMEOUT_S)
+        process.wait_for_line("epoch 1/3", TIMEOUT_S)
+        process.send(sign)
+        code, err = process.ended(TIMEOUT_S), process.errors
     finally:
-        process.kill()
-    assert process.returncode == 130, err
+        process.send(signal.SIGKILL)
+    assert code == 130, err
     last = err.splitlines()[-1]
     found = re.fullmatch(
         rf"nas-face: interrupted after step (\d+) of (\d+), checkpoint in {out}/checkpoints; "
@@ -199,15 +192,13 @@ def test_kill_9_at_random_moments_changes_nothing(few, nas_face, tmp_path):
     out = tmp_path / "out"
     command = [*map(str, few), "--set", "epochs=12", "--out"]
     for _ in range(5):
-        process = subprocess.Popen(
-            [*PROGRAM, *command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        for line in process.stderr:
-            if line.startswith(b"epoch "):  # of this process: the checkpoint before it was read
-                time.sleep(rng.uniform(0, 0.3))
-                break
-        process.kill()
-        process.communicate()
+        process = Program([*command, out], tmp_path / "err")
+        try:
+            process.wait_for_line("epoch ", TIMEOUT_S)  # the checkpoint before it was read
+            time.sleep(rng.uniform(0, 0.3))
+        finally:
+            process.send(signal.SIGKILL)
+            process.ended(TIMEOUT_S)
     assert not (out / "model.json").exists()
     kept = (out / "checkpoints").glob("step-*.safetensors")
     n_kept = [int(path.stem.split("-")[1]) for path in kept]

@@ -1,6 +1,5 @@
 """Processes for tests of what several of them do together."""
 
-import multiprocessing
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -8,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fork_server import fork_server
 
 from nas_face.nn.ranks import Ranks
 
 PATIENCE_S = 120.0
-PRELOADED = ["pytest", "torch._dynamo", "nas_face.losses.classifier"]
 
 
 class Crew:
@@ -22,8 +21,7 @@ class Crew:
     """
 
     def __init__(self, folder: Path, n: int, *, timeout_s: float = 60.0) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)  # torch once, and not in every process
+        context = fork_server()
         address = f"file://{folder / 'meeting'}"
         self.pipes: list[Connection] = []
         self.processes = []

@@ -39,7 +39,7 @@ def test_spaces_are_shipped():
 @every_space
 def test_samples_decode_to_themselves(name):
     space = space_of(name)
-    for design in samples(name):
+    for design in samples(name)[:150]:
         assert space.decode(design.choices) == design.spec
         assert set(design.choices) <= set(space.choices())
 

@@ -257,7 +257,7 @@ def shipped_filtered(space, name):
 
 @pytest.mark.parametrize(
     ("space", "name"),
-    [("seesaw", "ncnn_arm"), ("mobile", "integer_npu"), ("mobile", "onnxruntime_cpu")],
+    [("seesaw", "ncnn_arm"), ("all_families", "integer_npu"), ("mobile", "onnxruntime_cpu")],
 )
 def test_samples_of_filtered_shipped_spaces_have_nothing_that_is_refused(space, name):
     left = shipped_filtered(space, name)

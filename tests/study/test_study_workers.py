@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from pathlib import Path
 
 import postgres_server
 import pytest
 from optuna.trial import TrialState
+from real_program import Program
 from sqlalchemy import update
 from tiny_study import TRAINING, write_study
 
@@ -22,9 +24,8 @@ from nas_face.study import storage
 from nas_face.study.config import load_study
 from nas_face.study.run import Run
 
-PROGRAM = [sys.executable, "-c", "from nas_face.cli import main; main()"]
 TIMEOUT_S = 180
-LONG = {"training": {**TRAINING, "epochs": 6}, "rungs": None, "trials": 9}
+LONG = {"training": {**TRAINING, "epochs": 6}, "rungs": None, "trials": 5}
 
 pytestmark = pytest.mark.slow
 
@@ -50,37 +51,33 @@ def url(request, tmp_path):
 def study(request, tmp_path):
     """A study of a name of its own, since a server serves several tests."""
     name = request.node.name.translate(str.maketrans("[]", "--"))
-    return write_study(tmp_path / "study", {**LONG, "name": name})
+    return write_study(
+        tmp_path / "study", {**LONG, "name": name, **getattr(request, "param", {})}
+    )
 
 
 @pytest.fixture
-def search(study):
+def search(study, tmp_path):
     """Starts searches; whatever is left of them ends with the test."""
     started = []
 
     def search(folder, url=None, *words):
         place = [] if url is None else ["--storage", url]
-        process = subprocess.Popen(
-            [*PROGRAM, "search", study, "--out", folder, *place, *map(str, words)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
+        err = tmp_path / f"{len(started)}.err"
+        started.append(Program(["search", study, "--out", folder, *place, *words], err))
+        return started[-1]
 
     yield search
     for process in started:
-        process.kill()
-        process.communicate()
+        process.send(signal.SIGKILL)
+        process.ended(TIMEOUT_S)
 
 
 def wait_for(what, *processes):
     end = time.monotonic() + TIMEOUT_S
     while not (found := what()):
         for process in processes:
-            assert process.poll() is None, process.stderr.read()
+            assert process.runs, process.errors
         assert time.monotonic() < end
         time.sleep(0.05)
     return found
@@ -127,6 +124,7 @@ def require_whole(trials, n_trials=LONG["trials"]):
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
 
 
+@pytest.mark.parametrize("study", [{"trials": 8}], indirect=True, ids=["eight"])
 def test_a_killed_worker_s_trial_is_finished_by_another(study, url, search, tmp_path):
     """On PostgreSQL as on three machines: each with a folder of its own."""
     folders = [tmp_path / ("run" if url is None else f"run{number}") for number in range(3)]
@@ -147,15 +145,15 @@ def test_a_killed_worker_s_trial_is_finished_by_another(study, url, search, tmp_
     cut = wait_for(begun_last, *processes)
     killed = cut.user_attrs[WORKER]
     (victim,) = (each for each in processes if each.pid == pid_of(killed))
-    victim.kill()
+    victim.send(signal.SIGKILL)
     for process in processes:
-        _, err = process.communicate(timeout=TIMEOUT_S)
-        assert process.returncode == (-signal.SIGKILL if process is victim else 0), err
+        code, err = process.ended(TIMEOUT_S), process.errors
+        assert code == (-signal.SIGKILL if process is victim else 0), err
         assert "locked" not in err
         assert "Traceback" not in err
     run = Run.open(folders[0], url)
     trials = run.trials()
-    require_whole(trials)
+    require_whole(trials, 8)
     assert {trial.number for trial in trials if RETRIED in trial.user_attrs} == {cut.number}
     again = trials[cut.number]
     assert (again.params, again.user_attrs[RETRIED]) == (cut.params, killed)
@@ -178,8 +176,8 @@ def test_a_killed_child_is_replaced(study, search, tmp_path):
     supervisor = search(folder, None, "--workers", 2)
     (cut, *_) = wait_for(lambda: under_way(study, [folder]), supervisor)
     os.kill(pid_of(cut.user_attrs[WORKER]), signal.SIGKILL)
-    _, err = supervisor.communicate(timeout=TIMEOUT_S)
-    assert supervisor.returncode == 0, err
+    code, err = supervisor.ended(TIMEOUT_S), supervisor.errors
+    assert code == 0, err
     assert "was killed by signal 9; it is replaced" in err
     trials = Run.open(folder).trials()
     require_whole(trials)
@@ -194,11 +192,11 @@ def test_children_end_with_their_supervisor(sign, study, search, tmp_path):
     cut = wait_for(lambda: under_way(study, [folder]), supervisor)
     pids = [pid_of(lock.stem) for lock in (folder / "workers").iterdir()]
     assert pids
-    supervisor.send_signal(sign)
-    _, err = supervisor.communicate(timeout=TIMEOUT_S)
+    supervisor.send(sign)
+    code, err = supervisor.ended(TIMEOUT_S), supervisor.errors
     assert "Traceback" not in err
     if sign != signal.SIGKILL:
-        assert supervisor.returncode == 130
+        assert code == 130
         assert err.splitlines()[-1] == "nas-face: interrupted; run the same command to go on"
     wait_for(lambda: not any(map(is_alive, pids)))
     run = Run.open(folder)
@@ -218,16 +216,16 @@ def test_a_server_that_goes_away_loses_nothing(study, search, tmp_path):
         process = search(folder, mine.url)
         (cut, *_) = wait_for(lambda: under_way(study, [folder], mine.url), process)
         mine.stop()
-        _, err = process.communicate(timeout=TIMEOUT_S)
-        assert process.returncode == 2
+        code, err = process.ended(TIMEOUT_S), process.errors
+        assert code == 2
         assert "Traceback" not in err
         last = err.splitlines()[-1]
         assert last.startswith("nas-face: postgresql+psycopg://search@/postgres?host=")
         assert "when the database can be reached, the same command goes on" in last
         mine.start()
         process = search(folder)  # where the trials are is kept with the run
-        _, err = process.communicate(timeout=TIMEOUT_S)
-        assert process.returncode == 0, err
+        code, err = process.ended(TIMEOUT_S), process.errors
+        assert code == 0, err
         trials = Run.open(folder).trials()
         require_whole(trials)
         assert trials[cut.number].params == cut.params

@@ -114,7 +114,8 @@ def _gates(reader: nn.Conv2d | nn.Linear, gradient: Tensor | None) -> Tensor:
         return weight.new_zeros(weight.shape[1] * getattr(reader, "groups", 1))
     product = (weight * gradient).flatten(2).sum(dim=2) if weight.ndim > 2 else weight * gradient
     groups = reader.groups if isinstance(reader, nn.Conv2d) else 1
-    return product.unflatten(0, (groups, -1)).sum(dim=1).flatten()
+    gates: Tensor = product.unflatten(0, (groups, -1)).sum(dim=1).flatten()
+    return gates
 
 
 def angular_gradients(

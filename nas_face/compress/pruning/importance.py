@@ -206,7 +206,7 @@ def fisher(coupling: Coupling, module: nn.Module, gradients: Gradients | None) -
     for site in coupling.sites:
         if columns_of(site) is not None and site.path in gradients.gates:
             gates = _numpy(gradients.gates[site.path])
-            np.add.at(sums, (slice(None), site.in_classes), gates)
+            np.add.at(sums.T, site.in_classes, gates.T)
             is_read[site.in_classes] = True
     squares = np.square(sums).mean(axis=0)
     return np.where(is_read, squares, hessian(coupling, module, gradients))

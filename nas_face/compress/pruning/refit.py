@@ -182,7 +182,7 @@ def _fit_(
     else:
         scale, shift = _line(given, wanted, centred=shiftable)
         weight.mul_(scale.reshape(-1, *[1] * (weight.ndim - 1)).to(weight))
-    moved = module.forward(x)
+    moved: Tensor = module.forward(x)
     if not shiftable:
         return moved
     bias = getattr(module, "bias", None)
@@ -240,7 +240,8 @@ class _Ridge:
     def solved(self, share: float) -> Tensor:
         """`(groups, I / g, O / g)`, held back by a share of the mean square of the inputs."""
         ridge = share * self._values.mean() + torch.finfo(torch.float32).tiny
-        return self._vectors @ (self._aims / (self._values + ridge).unsqueeze(2))
+        solved: Tensor = self._vectors @ (self._aims / (self._values + ridge).unsqueeze(2))
+        return solved
 
 
 def _best_ridge(x: Tensor, y: Tensor) -> float:

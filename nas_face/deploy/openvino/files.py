@@ -5,9 +5,6 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nas_face.deploy.model_files import OPENVINO_SUFFIX, is_openvino, openvino_weights
 from nas_face.deploy.onnx_graph import INPUT, OUTPUT
 from nas_face.deploy.openvino.library import core, openvino
@@ -202,13 +199,13 @@ def _share_constants_(model: Any) -> None:
             continue
         for written, read in _RANGES:
             ends = [node.input_value(at) for at in (written, read)]
-            values = [getattr(end.get_node(), "data", None) for end in ends]
-            if values[0] is not None and values[1] is not None and _equal(*values):
+            values = [getattr(end.get_node(), "data", None) for end in ends]  # of constants
+            if all(each is not None for each in values) and _equal(values[0], values[1]):
                 node.input(written).replace_source_output(ends[1])
 
 
-def _equal(a: NDArray[np.generic], b: NDArray[np.generic]) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+def _equal(a: Any, b: Any) -> bool:
+    return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
 
 
 def _name_by_place_(model: Any) -> None:

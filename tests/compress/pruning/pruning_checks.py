@@ -113,10 +113,16 @@ def random_choice(coupling: Coupling, *, seed: int) -> list[int]:
     ]
 
 
-def without(model: FaceModel, removed: Iterable[int]) -> FaceModel:
-    """The model without some classes, in evaluation mode."""
-    tree, x = model.description.network, model.description.input
-    coupling = couple(tree, x)
+def without(
+    model: FaceModel, removed: Iterable[int], coupling: Coupling | None = None
+) -> FaceModel:
+    """The model without some classes, in evaluation mode.
+
+    Args:
+        coupling: that of the model, where it is known.
+    """
+    tree = model.description.network
+    coupling = coupling or couple(tree, model.description.input)
     alive = alive_without(coupling, removed)
     description = dataclasses.replace(model.description, network=narrowed(tree, coupling, alive))
     pruned = FaceModel.of(description, sliced(model.module.state_dict(), coupling, alive))

@@ -15,9 +15,10 @@ from pruning_checks import random_choice, random_model, shrunk, without
 from nas_face.arch.spec import ArchSpec
 from nas_face.arch.zoo import NETWORKS, network
 from nas_face.compress.pruning import BY_GRADIENT, angular_gradients, mask_, prune
-from nas_face.compress.pruning.channels import couple
+from nas_face.compress.pruning.channels import Coupling, couple
 from nas_face.compress.pruning.importance import CRITERIA
 from nas_face.compress.pruning.scope import SCOPES
+from nas_face.compress.pruning.surgery import alive_without, narrowed
 from nas_face.data.bundled import load_orl
 from nas_face.nn.model import FaceModel
 from nas_face.shipped import shipped_files
@@ -60,12 +61,14 @@ def check(spec: ArchSpec, number: int) -> None:
     least that there is."""
     model = random_model(shrunk(spec, side=SIDE), seed=number)
     before = model.description
-    removed = random_choice(couple(before.network, before.input), seed=number)
+    coupling = couple(before.network, before.input)
+    removed = random_choice(coupling, seed=number)
     assert removed
-    assert_same_embeddings(model, without(model, removed), removed)
+    assert_same_embeddings(model, without(model, removed, coupling), removed)
 
     importance = list(CRITERIA)[number % len(CRITERIA)]
-    smallest = without(model, all_that_may_go(model)).description.cost.madds
+    alive = alive_without(coupling, all_that_may_go(coupling))
+    smallest = narrowed(before.network, coupling, alive).cost(before.input).madds
     result = prune(
         model,
         target_madds=max(smallest, before.cost.madds * (70, 50, 30)[number % 3] // 100),
@@ -80,9 +83,8 @@ def check(spec: ArchSpec, number: int) -> None:
     assert_same_embeddings(model, result.model, result.removed)
 
 
-def all_that_may_go(model: FaceModel) -> list[int]:
+def all_that_may_go(coupling: Coupling) -> list[int]:
     """All classes of every family but one, what layer normalisations average over excepted."""
-    coupling = couple(model.description.network, model.description.input)
     return [each for family in coupling.families for each in family.classes[1:]]
 
 
