@@ -14,6 +14,7 @@ from tiny_study import TRAINING
 
 from nas_face.arch.codec import from_data
 from nas_face.arch.spec import ArchSpec
+from nas_face.compress.pruning import lacks_statistics
 from nas_face.data import all_pairs, load_orl
 from nas_face.data.formats.attributes import read_attributes
 from nas_face.errors import CompressionError, ConfigError
@@ -440,3 +441,19 @@ def test_broken_groups_are_named(text, again, carry_out, model, in_groups):
     (again / "steps" / "1-prune" / "groups.json").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"1-prune/groups\.json: "):
         carry_out(model, again, faces=in_groups())
+
+
+def test_network_without_statistics_gets_them_before_it_is_trained(carry_out, model, tmp_path):
+    blank = FaceModel.of(model.description, model.module.state_dict())
+    with torch.no_grad():
+        for each in blank.module.modules():
+            if isinstance(each, torch.nn.modules.batchnorm._BatchNorm):
+                each.weight.copy_(each.weight / (each.running_var + each.eps).sqrt())
+                each.bias.sub_(each.weight * each.running_mean)
+                each.running_mean.zero_()
+                each.running_var.fill_(1 - each.eps)
+    assert lacks_statistics(blank)
+    assert not lacks_statistics(model)
+    step = DistilStep(epochs=1, learning_rate=1e-9, loss="none", floor=ANYTHING)
+    before, after = carry_out(blank, tmp_path / "out", recipe_of(step)).results[:2]
+    assert after.files[0].judged == pytest.approx(before.files[0].judged, abs=0.02)

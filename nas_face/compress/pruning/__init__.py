@@ -6,7 +6,7 @@ from nas_face.compress.pruning.gradients import (
     per_sample_gradients,
 )
 from nas_face.compress.pruning.importance import BY_GRADIENT, Importance
-from nas_face.compress.pruning.norms import recalibrate_norms, restore_norms
+from nas_face.compress.pruning.norms import lacks_statistics, recalibrate_norms, restore_norms
 from nas_face.compress.pruning.prune import FamilyWidth, PruneResult, prune
 from nas_face.compress.pruning.refit import refit
 from nas_face.compress.pruning.rounds import prune_in_rounds
@@ -24,6 +24,7 @@ __all__ = [
     "Scope",
     "Target",
     "angular_gradients",
+    "lacks_statistics",
     "mask_",
     "per_sample_gradients",
     "prune",

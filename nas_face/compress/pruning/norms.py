@@ -77,6 +77,13 @@ def _hold_(norm: Norm, mean: Tensor, variance: Tensor) -> None:
         norm.running_var.copy_(variance)
 
 
+def lacks_statistics(model: FaceModel) -> bool:
+    """Whether the batch normalisations of a model do nothing, as in a network that was imported
+    with folded ones: then `restore_norms` comes before any training."""
+    norms = list(_norms(model.module))
+    return bool(norms) and all(_is_blank(each) for each in norms)
+
+
 def recalibrate_norms(
     model: FaceModel, crops: NDArray[np.uint8], *, batch_size: int = 64
 ) -> FaceModel:
@@ -100,7 +107,7 @@ def recalibrate_norms(
     module = deepcopy(model.module)
     was_training = module.training
     norms = list(_norms(module))
-    if norms and all(_is_blank(each) for each in norms):
+    if lacks_statistics(model):
         raise CompressionError(
             "norms hold no statistics, as in a network that was imported with folded "
             "normalisations; call restore_norms on the unpruned network first"

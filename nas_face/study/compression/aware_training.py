@@ -1,6 +1,5 @@
 """Training under quantisation within a compression: the float network teaches, without labels."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from nas_face.train.teachers import CachedTargets, TeacherModel, TeacherSettings
 
 FLOAT_NETWORK = "the float network"
 _WEIGHT = 7.0  # of the distance to the teacher; there is no other loss, so it scales the rate
-_LOG = logging.getLogger(__name__)
 
 
 def aware_trained(
@@ -65,7 +63,7 @@ def aware_trained(
         faces,
         images_digest(faces),
         work.teachers,
-        note=_LOG.info,
+        note=work.note,
     )
     settings = replace(
         work.training,

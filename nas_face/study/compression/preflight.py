@@ -72,7 +72,7 @@ def _require_teacher(
     teacher: str, model: FaceModel, faces: CompressionFaces, data: DataSettings, scratch: Path
 ) -> None:
     if teacher != ORIGINAL:
-        teacher_of(teacher, model, faces.train, data, scratch)
+        teacher_of(teacher, model, faces.train, data, scratch, note=lambda line: None)
 
 
 def _require_reachable(model: FaceModel, recipe: Recipe, runtime: Runtime, scratch: Path) -> None:

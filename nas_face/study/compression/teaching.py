@@ -1,9 +1,10 @@
 """Trainings within a compression: a teacher, a few epochs, taken up again from checkpoints."""
 
-import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from nas_face.compress.pruning import lacks_statistics, restore_norms
 from nas_face.data import FaceImages
 from nas_face.losses.distillation import Angular
 from nas_face.nn import FaceModel
@@ -12,6 +13,7 @@ from nas_face.search import derive_seed
 from nas_face.study.compression.state import Work
 from nas_face.study.compression.step_settings import ORIGINAL, DistilStep
 from nas_face.study.config import DataSettings
+from nas_face.study.faces import sample_images
 from nas_face.study.layout import CHECKPOINTS_FOLDER
 from nas_face.study.teachers import teacher_targets
 from nas_face.train import Checkpoints, TrainSettings, train
@@ -25,7 +27,7 @@ from nas_face.train.teachers import (
 
 UNCOMPRESSED = "the original network"
 
-_LOG = logging.getLogger(__name__)
+_N_FOR_NORMS = 256  # crops
 
 
 def distilled(model: FaceModel, step: DistilStep, work: Work, folder: Path) -> FaceModel:
@@ -44,6 +46,9 @@ def distilled(model: FaceModel, step: DistilStep, work: Work, folder: Path) -> F
     folder.mkdir(parents=True, exist_ok=True)
     images = work.bench.faces.train
     student = FaceModel.of(model.description, model.module.state_dict())
+    if lacks_statistics(student):
+        crops = sample_images(images, _N_FOR_NORMS, seed=derive_seed(work.seed, "norms"))
+        student = restore_norms(student, crops)
     checkpoints = Checkpoints(folder / CHECKPOINTS_FOLDER)
     with work.epochs(step.epochs) as on_epoch:
         train(
@@ -82,12 +87,23 @@ def training_of(step: DistilStep, training: TrainSettings) -> TrainSettings:
 def targets_of(teacher: str, work: Work) -> TeacherTargets:
     """What a teacher makes of the training images."""
     return teacher_of(
-        teacher, work.original.model, work.bench.faces.train, work.data, work.teachers
+        teacher,
+        work.original.model,
+        work.bench.faces.train,
+        work.data,
+        work.teachers,
+        note=work.note,
     )
 
 
 def teacher_of(
-    teacher: str, original: FaceModel, images: FaceImages, data: DataSettings, cache: Path
+    teacher: str,
+    original: FaceModel,
+    images: FaceImages,
+    data: DataSettings,
+    cache: Path,
+    *,
+    note: Callable[[str], None],
 ) -> TeacherTargets:
     """What a teacher makes of images; nothing is embedded yet.
 
@@ -97,13 +113,14 @@ def teacher_of(
         images: to train on.
         data: where they come from.
         cache: folder of embeddings.
+        note: is told how far the embedding is.
 
     Raises:
         NasFaceError: the teacher is missing or broken.
     """
     if teacher != ORIGINAL:
         return teacher_targets(
-            TeacherSettings(model=teacher), images, data, cache=cache, note=_LOG.info
+            TeacherSettings(model=teacher), images, data, cache=cache, note=note
         )
     source = TeacherModel(
         name=UNCOMPRESSED,
@@ -112,4 +129,4 @@ def teacher_of(
         width=original.width,
         load=lambda: original,
     )
-    return CachedTargets(source, images, images_digest(images), cache, note=_LOG.info)
+    return CachedTargets(source, images, images_digest(images), cache, note=note)
