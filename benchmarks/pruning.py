@@ -9,6 +9,7 @@ for both. It cannot do every network (splits, shuffles); MobileFaceNet is one th
 For each target and criterion: MAdds reached, and on pairs the accuracy and the mean cosine to the
 unpruned network's embeddings: straight after pruning, after the statistics of batch normalisations
 were measured anew on some crops, and, with --epochs, after distillation from the unpruned network.
+Ours is there twice: bare, and with what is left fitted to what was there on the same crops.
 
     python benchmarks/pruning.py MODEL --crops FACES --pairs PAIRS --images LFW --targets 0.7 0.5
 """
@@ -33,7 +34,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas_face.arch.combinators import Concat, Gate, Layer, Product, Sequence, Sum
 from nas_face.arch.layers import Conv, Linear
-from nas_face.compress.pruning import Importance, Scope, prune, recalibrate_norms, restore_norms
+from nas_face.compress.pruning import (
+    BY_GRADIENT,
+    Importance,
+    Scope,
+    angular_gradients,
+    prune,
+    recalibrate_norms,
+    restore_norms,
+)
 from nas_face.compress.pruning.channels import couple
 from nas_face.data import FaceImages, PairList, load_faces, load_pairs
 from nas_face.losses.distillation import Angular
@@ -45,7 +54,9 @@ from nas_face.verify import verify_embeddings
 
 CRITERIA = ("l2", "fpgm", "taylor", "fisher")
 SHARED = ("l2", "fpgm", "taylor")  # what Torch-Pruning has, too
-TOOLS = ("nas-face", "torch-pruning")
+REFIT = "nas-face, refit"
+THEIRS = "torch-pruning"
+TOOLS = ("nas-face", REFIT, THEIRS)
 N_BISECTIONS = 12
 
 
@@ -85,7 +96,7 @@ def main() -> None:
     parser.add_argument("--scope", choices=get_args(Scope), default="global")
     parser.add_argument("--round-to", type=int, default=8)
     parser.add_argument("--recalibrate-on", type=int, default=300, help="crops")
-    parser.add_argument("--taylor-on", type=int, default=32, help="crops")
+    parser.add_argument("--gradients-on", type=int, default=64, help="crops")
     parser.add_argument("--epochs", type=int, default=0, help="of distillation")
     parser.add_argument("--flip", action="store_true", help="add mirrored images of pairs")
     parser.add_argument("--threads", type=int, default=1)
@@ -128,7 +139,7 @@ def compared(
     for share, criterion, tool, target in rows(arguments, whole):
         pruned = pruned_by(tool, model, target, criterion, crops, arguments)
         madds = counted_madds(pruned)
-        anew = recalibrate_norms(pruned, crops)
+        anew = pruned if tool == REFIT else recalibrate_norms(pruned, crops)
         cells = [f"{madds:,}", f"{100 * (madds / target - 1):+.2f} %"]
         cells += [judge.said(pruned), judge.said(anew)]
         if arguments.epochs:
@@ -142,8 +153,9 @@ def rows(arguments: argparse.Namespace, whole: int) -> Iterator[tuple[float, str
     """Shares of MAdds, criteria, tools, and the target in MAdds."""
     for share in arguments.targets:
         for criterion in arguments.importance:
-            for tool in TOOLS if criterion in SHARED else TOOLS[:1]:
-                yield share, criterion, tool, int(share * whole)
+            for tool in TOOLS:
+                if tool != THEIRS or criterion in SHARED:
+                    yield share, criterion, tool, int(share * whole)
 
 
 def pruned_by(
@@ -156,9 +168,8 @@ def pruned_by(
 ) -> FaceModel:
     """The model at or under a target."""
     model = replace(model, module=copy.deepcopy(model.module))
-    if criterion == "taylor":
-        backward_(model, crops[: arguments.taylor_on], seed=arguments.seed)
-    if tool == "nas-face":
+    seen = crops[: arguments.gradients_on]
+    if tool != THEIRS:
         return prune(
             model,
             target_madds=target,
@@ -166,7 +177,13 @@ def pruned_by(
             scope=arguments.scope,
             round_to=arguments.round_to,
             min_keep=0.0,
+            gradients=angular_gradients(model, seen, seed=arguments.seed)
+            if criterion in BY_GRADIENT
+            else None,
+            refit_on=crops if tool == REFIT else None,
         ).model
+    if criterion == "taylor":
+        backward_(model, seen, seed=arguments.seed)
     low, high, found = 0.0, 1.0, None  # ratios
     for _ in range(N_BISECTIONS):
         ratio = (low + high) / 2

@@ -16,6 +16,7 @@ space                              nn          data
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,8 +78,13 @@ def floor_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports_of(path: Path, *, whole: bool = True) -> Iterator[tuple[int, str]]:
+@functools.cache
+def imports_of(path: Path, *, whole: bool = True) -> tuple[tuple[int, str], ...]:
     """Line and full name of every import, those inside functions only if `whole`."""
+    return tuple(_imports_of(path, whole))
+
+
+def _imports_of(path: Path, whole: bool) -> Iterator[tuple[int, str]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree) if whole else tree.body:
         match node:

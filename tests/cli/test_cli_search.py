@@ -6,17 +6,14 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from real_program import Program
 from PIL import Image
+from real_program import Program
 
 from nas_face.study.run import Run
-
 
 
 def test_search_says_what_it_does(searched):

@@ -78,7 +78,9 @@ def test_identities_with_one_image_do_not_make_the_other_parts_larger() -> None:
 
 
 def test_too_few_identities_with_two_images_are_refused() -> None:
-    with pytest.raises(DataError, match="30 identities, 8 of them .* give 27 to train, 2 to search and 1 to test"):
+    with pytest.raises(
+        DataError, match="30 identities, 8 of them .* give 27 to train, 2 to search and 1 to test"
+    ):
         split(faces([1] * 22 + [2] * 8))
 
 

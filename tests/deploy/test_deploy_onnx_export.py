@@ -19,17 +19,12 @@ from nas_face.arch.layers import (
     PReLU,
 )
 from nas_face.arch.spec import ArchSpec
-from nas_face.arch.zoo import NETWORKS, network
+from nas_face.arch.zoo import network
 from nas_face.data import load_orl
 from nas_face.deploy import OnnxSession, embedding_parity, export_onnx
 from nas_face.deploy.onnx_export import IR_VERSION, OPSET, to_onnx
 from nas_face.errors import DeployError
 from nas_face.nn import FaceModel, Preprocessing
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_zoo_network_gives_the_embeddings_of_torch(name, settled, faces, tmp_path):
-    agree(settled(name), tmp_path / "model.onnx", faces[:3], prelu="rewrite")
 
 
 @pytest.mark.parametrize("name", ["mobilefacenet_128", "shufflefacenet_0_5x", "pocketnet_s_128"])

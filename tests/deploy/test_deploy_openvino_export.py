@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from importlib.util import find_spec
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from nas_face.arch.blocks.conv_unit import ConvUnit
 from nas_face.arch.heads import PooledLinearHead
 from nas_face.arch.layers import BatchNorm, Conv, Flatten, PReLU
 from nas_face.arch.spec import ArchSpec
-from nas_face.arch.zoo import NETWORKS
 from nas_face.deploy import (
     OnnxSession,
     OpenVinoSession,
@@ -29,11 +28,6 @@ from nas_face.deploy.openvino import files, library
 from nas_face.deploy.openvino.files import read_ir
 from nas_face.errors import ConfigError, DeployError
 from nas_face.nn import FaceModel, Preprocessing
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_zoo_network_gives_the_embeddings_of_torch(name, settled, faces, tmp_path):
-    agree(settled(name), tmp_path / "model.xml", faces[:3])
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR", "grey"])
@@ -111,6 +105,22 @@ def test_size_is_that_of_both_files(tiny, tmp_path):
     parts = [each.stat().st_size for each in tmp_path.iterdir()]
     assert len(parts) == 2
     assert size_bytes_of(tmp_path / "m.xml") == sum(parts)
+
+
+def test_a_graph_leaves_out_what_its_reader_finds_out(tiny, tmp_path, monkeypatch):
+    def values(path):
+        return [
+            (node.get_type_name(), [(str(o.partial_shape), str(o.element_type)) for o in outputs])
+            for node in read_ir(path).get_ordered_ops()
+            for outputs in [node.outputs()]
+        ]
+
+    terse, verbose = tmp_path / "terse.xml", tmp_path / "verbose.xml"
+    export_openvino(tiny, terse)
+    monkeypatch.setattr("nas_face.deploy.openvino.files._terse", lambda graph: graph)
+    export_openvino(tiny, verbose)
+    assert values(terse) == values(verbose)
+    assert terse.stat().st_size < 0.65 * verbose.stat().st_size
 
 
 def test_a_name_without_xml_is_refused(tiny, tmp_path):
@@ -244,7 +254,7 @@ print(isinstance(telemetry, NNCFTelemetry), telemetry_utils.tm.__name__)
 def test_nothing_is_told_to_anybody(tiny, tmp_path):
     """In a process of its own: the libraries decide at import, and otherwise when pytest is
     there."""
-    assert find_spec("openvino_telemetry") is not None
+    assert version("openvino-telemetry")  # there to be told
     tiny.save(tmp_path / "model")
     home = tmp_path / "home"
     home.mkdir()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from datetime import datetime
-from pathlib import Path
 
 import postgres_server
 import pytest
@@ -51,9 +50,7 @@ def url(request, tmp_path):
 def study(request, tmp_path):
     """A study of a name of its own, since a server serves several tests."""
     name = request.node.name.translate(str.maketrans("[]", "--"))
-    return write_study(
-        tmp_path / "study", {**LONG, "name": name, **getattr(request, "param", {})}
-    )
+    return write_study(tmp_path / "study", {**LONG, "name": name, **getattr(request, "param", {})})
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from nas_face.deploy.layer_paths import computed_layers
 from nas_face.deploy.model_files import OPENVINO_SUFFIX, is_openvino, openvino_weights
 from nas_face.deploy.onnx_graph import INPUT, OUTPUT
 from nas_face.deploy.openvino.library import core, openvino
@@ -17,8 +18,13 @@ PRECISION: Final = "nas_face.precision"
 # would take any weights of sufficient length.
 _DIGEST: Final = "nas_face.weights_sha256"
 _NOTED: Final = re.compile(rb'<nas_face\.weights_sha256 value="([0-9a-f]{64})"')
-# Line breaks and indents are a sixth of a graph.
+# What a reader finds out by itself is two fifths of a graph: line breaks and indents, shapes of all
+# values but the input's, and types of what layers take.
 _BETWEEN: Final = re.compile(rb">\s+<")
+_LAYER: Final = re.compile(rb"<layer (?:(?!<layer ).)*", re.DOTALL)
+_SHAPE: Final = re.compile(rb"(?:<dim>[^<]*</dim>)+")
+_TAKEN: Final = re.compile(rb"<input>.*?</input>", re.DOTALL)
+_TYPE: Final = re.compile(rb' precision="\w+"')
 _COUNTED: Final = re.compile(r"[A-Z]\w*_\d+")
 
 # Inputs of a quantisation: ends of the range that it writes, and of the one that it reads.
@@ -56,7 +62,7 @@ def write_ir(model: Any, path: Path, *, half: bool = False) -> None:
         digest = hashlib.sha256(openvino_weights(partial).read_bytes()).hexdigest()
         model.set_rt_info(digest, [PROPERTIES, _DIGEST])
         save(model, partial, compress_to_fp16=half)
-        partial.write_bytes(_BETWEEN.sub(b"><", partial.read_bytes()))
+        partial.write_bytes(_terse(partial.read_bytes()))
         openvino_weights(partial).replace(openvino_weights(path))
         partial.replace(path)
     except FAILURES as failure:
@@ -210,13 +216,27 @@ def _equal(a: Any, b: Any) -> bool:
 
 def _name_by_place_(model: Any) -> None:
     """Give new names to nodes that OpenVINO named, by a count of all nodes of the process, and to
-    constants, whose long names are a tenth of an int8 graph."""
+    constants, whose long names are a tenth of an int8 graph; those that tell of a layer stay."""
     for at, node in enumerate(model.get_ordered_ops()):
         if node.get_type_name() == "Constant":
+            if computed_layers([node.get_friendly_name()]):
+                continue
             node.set_friendly_name(f"c{at}")
             node.output(0).get_tensor().set_names(set())
         elif _COUNTED.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}.{at}")
+
+
+def _terse(graph: bytes) -> bytes:
+    """A graph without what its reader finds out by itself."""
+    return _LAYER.sub(lambda layer: _terse_layer(layer[0]), _BETWEEN.sub(b"><", graph))
+
+
+def _terse_layer(layer: bytes) -> bytes:
+    if b'type="Parameter"' in layer:
+        return layer
+    shapeless = _SHAPE.sub(b"", layer).replace(b"></port>", b" />")
+    return _TAKEN.sub(lambda taken: _TYPE.sub(b"", taken[0]), shapeless)
 
 
 def _waiting(path: Path) -> Path:
