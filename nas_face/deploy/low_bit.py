@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from nas_face.deploy.files import write_atomically
 from nas_face.deploy.layer_paths import computed_layers, layer_path, require_layers
-from nas_face.deploy.onnx_graph import preprocessing_first
+from nas_face.deploy.onnx_graph import WEIGHT_BITS, preprocessing_first
 from nas_face.deploy.runtime import OnnxSession
 from nas_face.deploy.weight_packing import GriddedWeights, pack_
 from nas_face.errors import CompressionError
@@ -117,6 +117,7 @@ def quantise_weights(
         float_layers=tuple(path for path in weighted if path in keep_float),
     )
     properties["nas_face.precision"] = report.summary
+    properties[WEIGHT_BITS] = str(bits)
     del model.metadata_props[:]
     helper.set_model_props(model, dict(sorted(properties.items())))
     preprocessing_first(model.graph)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nas_face.deploy.onnx_content import content_to_open
 from nas_face.deploy.onnx_convention import Convention, ImageInput
-from nas_face.deploy.onnx_graph import INPUT, OUTPUT
+from nas_face.deploy.onnx_graph import INPUT, OUTPUT, WEIGHT_BITS
 from nas_face.deploy.runtime import FAILURES, listing, one_line, open_session
 from nas_face.errors import ConfigError, DeployError
 
@@ -218,7 +218,8 @@ def _length(y: object, n_images: int) -> int | None:
 
 
 def precision_of(path: Path) -> str:
-    """Precision of an ONNX file's weights: `int8`, `fp16` or `fp32`, whichever is the coarsest.
+    """Precision of an ONNX file's weights: `int8`, `fp16` or `fp32`, whichever is the coarsest, or
+    `w4`, `w6` or `w8` of a file of `quantise_weights`.
 
     A file that cannot be read is fp32.
     """
@@ -226,6 +227,9 @@ def precision_of(path: Path) -> str:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError, ValueError):
         return "fp32"
+    for each in model.metadata_props:
+        if each.key == WEIGHT_BITS:
+            return f"w{each.value}"
     kinds = {each.data_type for each in model.graph.initializer}
     operators = {node.op_type for node in model.graph.node}
     if operators & _INTEGER_OPERATORS:

@@ -10,6 +10,8 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 INPUT: Final = "image"
 OUTPUT: Final = "embedding"
 NEXT_TO_NOTHING: Final = 1e-20
+# A note in files that keep weights in few bits: how many.
+WEIGHT_BITS: Final = "nas_face.weight_bits"
 # In the names of all nodes that turn pixels into the network's input.
 PREPROCESSING: Final = "preprocessing."
 

@@ -27,6 +27,7 @@ from nas_face.deploy import (
     quantise_onnx,
 )
 from nas_face.deploy.low_bit import quantise_weights
+from nas_face.deploy.onnx_embedder import precision_of
 from nas_face.deploy.onnx_graph import PREPROCESSING
 from nas_face.errors import CompressionError, DeployError
 from nas_face.nn import FaceModel
@@ -132,6 +133,7 @@ def test_report_says_which_layers(few):
     assert report.float_layers == ()
     session = OnnxSession(path)
     assert session.properties["nas_face.precision"] == report.summary
+    assert precision_of(path) == f"w{bits}"
     assert report.summary.startswith(f"weights in {bits} bits: {len(wide)} layers")
     assert "nas_face.arch_id" in session.properties
     onnx.checker.check_model(onnx.load(path), full_check=True)

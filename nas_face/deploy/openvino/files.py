@@ -18,8 +18,8 @@ PRECISION: Final = "nas_face.precision"
 # would take any weights of sufficient length.
 _DIGEST: Final = "nas_face.weights_sha256"
 _NOTED: Final = re.compile(rb'<nas_face\.weights_sha256 value="([0-9a-f]{64})"')
-# What a reader finds out by itself is two fifths of a graph: line breaks and indents, shapes of all
-# values but the input's, and types of what layers take.
+# What a reader finds out by itself is two fifths of a graph: line breaks and indents, shapes of
+# all values but the input's, and types of what layers take.
 _BETWEEN: Final = re.compile(rb">\s+<")
 _LAYER: Final = re.compile(rb"<layer (?:(?!<layer ).)*", re.DOTALL)
 _SHAPE: Final = re.compile(rb"(?:<dim>[^<]*</dim>)+")
