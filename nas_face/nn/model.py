@@ -23,6 +23,8 @@ from nas_face.arch.cost import Cost, Shape
 from nas_face.arch.spec import ArchSpec
 from nas_face.errors import ArchError, BuildError
 from nas_face.nn.build import build, initialise_
+from nas_face.nn.fast.memory import freed_memory_kept
+from nas_face.nn.fast.subnormals import subnormals_flushed
 
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -238,23 +240,26 @@ class FaceModel:
         return replace(self, description=replace(self.description, lineage=longer))
 
     def embed(
-        self, images: NDArray[np.uint8], *, flip: bool = True, batch_size: int = 64
+        self, images: NDArray[np.uint8], *, flip: bool = True, batch_size: int | None = None
     ) -> NDArray[np.float32]:
         """Embeddings of face crops, not of unit length.
 
         Args:
             images: `(N, H, W, 3)` RGB crops of the model's input size.
             flip: add the embedding of the mirrored crop, as verification protocols do.
-            batch_size: images in one forward pass.
+            batch_size: images in one forward pass; by default 8 on a CPU, whose caches then hold
+                what is between two layers (measured at 112x112: 1.2 to 1.5 times as fast as with
+                64), and 256 elsewhere.
 
         Returns:
             `(N, embedding_size)`.
         """
         was_training = self.module.training
         device = next(self.module.parameters()).device
+        batch_size = batch_size or (8 if device.type == "cpu" else 256)
         self.module.eval()
         parts = []
-        with torch.inference_mode():
+        with torch.inference_mode(), freed_memory_kept(), subnormals_flushed():
             for start in range(0, len(images), batch_size):
                 x = self.description.preprocessing.apply(images[start : start + batch_size])
                 x = x.to(device)

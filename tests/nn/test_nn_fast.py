@@ -7,17 +7,19 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from nas_face.arch.zoo import network
-from nas_face.nn import build
+from nas_face.nn import FaceModel, build
 from nas_face.nn.combinators import GateModule, SplitModule
 from nas_face.nn.fast import accelerate_, fast_training, restore_
 from nas_face.nn.fast.compiled import kernels
 from nas_face.nn.fast.memory import freed_memory_kept
 from nas_face.nn.fast.sequential import FastSequential
+from nas_face.nn.fast.subnormals import subnormals_flushed
 from nas_face.nn.modules import AnyRankBatchNorm, FixedScaleBatchNorm, GlobalAveragePoolModule
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -281,3 +283,43 @@ def test_freed_memory_is_not_fetched_again() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(10_000_000)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts page faults")
+def test_a_block_within_a_block_does_not_end_it() -> None:
+    with freed_memory_kept():
+        with freed_memory_kept():
+            torch.ones(12_000_000)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(10_000_000)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1000
+
+
+def half_of_the_least() -> float:
+    return float(torch.full((1,), torch.finfo(torch.float32).tiny) * 0.5)
+
+
+def test_subnormal_numbers_are_zero_in_the_outermost_block_only() -> None:
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor cannot flush them")
+    assert half_of_the_least() > 0
+    with subnormals_flushed():
+        assert half_of_the_least() == 0
+        with subnormals_flushed():
+            assert half_of_the_least() == 0
+        assert half_of_the_least() == 0
+        assert np.finfo(np.float32).smallest_subnormal > 0
+    assert half_of_the_least() > 0
+
+
+def test_subnormal_numbers_come_back_behind_a_failure() -> None:
+    with pytest.raises(ZeroDivisionError), subnormals_flushed():
+        raise ZeroDivisionError
+    assert half_of_the_least() > 0
+
+
+def test_embedding_does_not_depend_on_how_many_at_once() -> None:
+    model = FaceModel.fresh(network("mobilefacenet_128").spec, seed=0)
+    crops = np.random.default_rng(0).integers(0, 256, (9, 112, 112, 3), dtype=np.uint8)
+    one = model.embed(crops, batch_size=1)
+    np.testing.assert_allclose(model.embed(crops), one, rtol=1e-4, atol=1e-5)

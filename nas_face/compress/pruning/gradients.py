@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas_face.errors import CompressionError
+from nas_face.nn.fast.subnormals import subnormals_flushed
 from nas_face.nn.model import FaceModel
 
 Loss = Callable[[Tensor, int], Tensor]
@@ -44,6 +45,7 @@ class Gradients:
     n_samples: int
 
 
+@subnormals_flushed()
 def per_sample_gradients(model: FaceModel, crops: NDArray[np.uint8], loss: Loss) -> Gradients:
     """Run one crop after another forward and backward, in evaluation mode.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_face.errors import CompressionError
+from nas_face.nn.fast.subnormals import subnormals_flushed
 from nas_face.nn.model import FaceModel
 from nas_face.nn.modules import FixedScaleBatchNorm
 
@@ -145,6 +146,7 @@ def _check_crops(crops: NDArray[np.uint8], batch_size: int) -> None:
         )
 
 
+@subnormals_flushed()
 def _run(model: FaceModel, crops: NDArray[np.uint8], batch_size: int) -> None:
     """Run crops through the module in batches of nearly one size."""
     device = next(model.module.parameters()).device

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nas_face.arch.layers import BatchNorm, Conv, Linear, TranslationVariantConv
 from nas_face.compress.pruning.channels import Coupling, Site, couple
 from nas_face.errors import CompressionError
+from nas_face.nn.fast.subnormals import subnormals_flushed
 from nas_face.nn.model import FaceModel
 
 N_SAMPLES = 8192
@@ -128,6 +129,7 @@ def _check(fits: list[_Fit], whole: nn.Module, pruned: nn.Module) -> None:
             )
 
 
+@subnormals_flushed()
 def _run(
     model: FaceModel,
     crops: NDArray[np.uint8],
