@@ -248,6 +248,7 @@ def _compress_front(
 ) -> None:
     from nas_face.study.compression.front import Member, compressed_front, front_members
     from nas_face.study.files import write_text
+    from nas_face.study.report.front_change import write_front_change
     from nas_face.study.tables import front_change_table
 
     terminal = console()
@@ -270,11 +271,13 @@ def _compress_front(
     front = compressed_front(members)
     path = (out or run / "compressed") / f"front-{recipe.name}.json"
     write_text(path, json.dumps(front.as_dict(), indent=1) + "\n")
+    page = path.with_suffix(".html")
+    write_front_change(front, page)
     if as_json:
         print_json(front.as_dict())
     else:
         print_table(front_change_table(front))
-    terminal.print(f"written: {path}, " + ", ".join(str(each.folder) for each in members))
+    terminal.print(f"written: {page}, {path}, " + ", ".join(str(each.folder) for each in members))
 
 
 def _carried_out(job: "CompressJob", recipe: "Recipe", folder: Path) -> "Compression":

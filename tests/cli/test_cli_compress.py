@@ -69,7 +69,10 @@ def test_whole_front_before_and_after(nas_face, run, recipe, tmp_path):
     answer = nas_face(*command)
     assert answer.code == 0, answer.err
     names = {path.name for path in out.iterdir()}
-    assert names == {"front-tiny.json", *(f"trial-{each}" for each in trials)}
+    front = {f"front-tiny.{suffix}" for suffix in ("json", "html", "png")}
+    assert names == front | {f"trial-{each}" for each in trials}
+    page = (out / "front-tiny.html").read_text(encoding="utf-8")
+    assert f"Trial {json.loads((out / 'front-tiny.json').read_text())['best_after']} wins" in page
     for each in trials:
         assert (out / f"trial-{each}" / "model.int8.onnx").exists()
     assert f"member {len(trials)} of {len(trials)} of the front" in answer.err
