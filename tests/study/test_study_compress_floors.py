@@ -320,7 +320,9 @@ def test_latency_is_a_share_of_what_is_in_front(carry_out, model, tmp_path, monk
     monkeypatch.setattr(pruning_step, "write_float", write)
     whole = model.description.cost.madds
     monkeypatch.setattr(
-        Bench, "relative_latency", lambda self, path: current.get(path, whole) / whole
+        Bench,
+        "relative_latency",
+        lambda self, path, reference: current.get(path, whole) / current.get(reference, whole),
     )
     monkeypatch.setattr(
         "nas_face.study.compression.preflight._require_fast_enough", lambda *arguments: None

@@ -198,9 +198,9 @@ def _target(step: PruneStep, share: float, state: State, work: Work, place: Path
             return Target(madds=int(share * cost.madds))
         case "parameters":
             return Target(params=int(share * cost.params))
-    before = work.bench.relative_latency(state.file.path)
 
     def relative(model: FaceModel) -> float:
-        return work.bench.relative_latency(write_float(model, place, work.runtime)) / before
+        path = write_float(model, place, work.runtime)
+        return work.bench.relative_latency(path, state.file.path)
 
     return Target(cost=relative, value=share, unit="of the latency")
