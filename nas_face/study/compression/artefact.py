@@ -36,6 +36,7 @@ from nas_face.deploy.onnx_graph import INPUT, OUTPUT
 from nas_face.errors import DeployError
 from nas_face.nn import FaceModel
 from nas_face.nn.model import MODEL_FILE, WEIGHTS_FILE
+from nas_face.study.compression.bench import directed
 from nas_face.study.compression.cards import FileCard, NamedPairs, card_name, card_of_scores
 from nas_face.study.compression.lineage import Origin, write_lineage
 from nas_face.study.compression.results import StepResult, Try
@@ -170,7 +171,8 @@ def _card(made: PlacedFile, judge: NamedPairs, report: NamedPairs, path: Path) -
     session = open_model_file(path)
 
     def scores(pairs: PairList) -> NDArray[np.float64]:
-        return cosine_scores(embed_pairs(session, pairs), pairs.first, pairs.second)
+        embeddings = directed(embed_pairs(session, pairs), made.result.precision)
+        return cosine_scores(embeddings, pairs.first, pairs.second)
 
     return card_of_scores(
         scores(judge.pairs),

@@ -124,12 +124,12 @@ def _best(
     ]
     if floors.whole is None or last.judged >= floors.whole:
         dropped = [
-            each.result.precision
+            f"{each.result.precision} file on {each.result.runtime}"
             for each in last.few_bits
             if floors.whole is not None and each.result.judged < floors.whole
         ]
         short += [
-            f"the {each} file breaks the recipe's floor of {floors.whole:.2%}, and does not ship"
+            f"the {each} breaks the recipe's floor of {floors.whole:.2%}, and does not ship"
             for each in dict.fromkeys(dropped)
         ]
         return last, short

@@ -13,6 +13,7 @@ from nas_face.study.compression.runtimes import file_name
 from nas_face.study.compression.state import Outcome, PlacedFile, State, Work
 from nas_face.study.compression.step_settings import Bits, LowBitsStep
 from nas_face.study.compression.trying import Made, Tries
+from nas_face.study.compression.usual_crops import usual_crops
 from nas_face.study.faces import sample_images
 
 _LADDER: tuple[Bits, ...] = (4, 6, 8)
@@ -34,9 +35,10 @@ def low_bits_step(step: LowBitsStep, state: State, work: Work, tries: Tries) -> 
         DeployError: a file does not run.
     """
     in_float = chosen_layers(weighted_layers(state.model.description), step.keep_float)
-    images = sample_images(
+    drawn = sample_images(
         work.bench.faces.train, step.n_images, seed=derive_seed(work.seed, "calibration")
     )
+    images = usual_crops(drawn, state.model, work.note)
 
     def attempt(position: int, bits: Bits) -> Try:
         def make(place: Path) -> Made:

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nas_face.compress.pruning import (
     BY_GRADIENT,
     Target,
@@ -22,6 +25,7 @@ from nas_face.study.compression.state import Outcome, PlacedFile, State, Work
 from nas_face.study.compression.step_settings import DistilStep, PruneStep
 from nas_face.study.compression.teaching import distilled
 from nas_face.study.compression.trying import Made, Tries
+from nas_face.study.compression.usual_crops import usual_crops
 from nas_face.study.faces import sample_images
 
 N_CROPS = 256
@@ -116,7 +120,7 @@ def _asked(step: PruneStep, state: State) -> float:
 def _cut(model: FaceModel, step: PruneStep, target: Target, work: Work, place: Path) -> FaceModel:
     """Prune to a target, with recovery between rounds."""
     work.note(f"pruning to {target.said(target.amount)}, {step.importance}, {step.scope}")
-    crops = sample_images(work.bench.faces.train, N_CROPS, seed=derive_seed(work.seed, "prune"))
+    crops = _crops(model, work)
 
     def recover(pruned: FaceModel, number: int) -> FaceModel:
         steadied = pruned if step.refit else recalibrate_norms(pruned, crops)
@@ -147,7 +151,7 @@ def _cut_stages(
     model: FaceModel, step: PruneStep, shares: Mapping[str, float], work: Work
 ) -> FaceModel:
     """Prune every stage to a share of its channels."""
-    crops = sample_images(work.bench.faces.train, N_CROPS, seed=derive_seed(work.seed, "prune"))
+    crops = _crops(model, work)
     model = restore_norms(model, crops)
     pruned = prune_stages(
         model,
@@ -162,6 +166,11 @@ def _cut_stages(
         refit_on=crops if step.refit else None,
     )
     return pruned if step.refit else recalibrate_norms(pruned, crops)
+
+
+def _crops(model: FaceModel, work: Work) -> NDArray[np.uint8]:
+    drawn = sample_images(work.bench.faces.train, N_CROPS, seed=derive_seed(work.seed, "prune"))
+    return usual_crops(drawn, model, work.note)
 
 
 def _made(

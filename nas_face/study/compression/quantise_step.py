@@ -30,6 +30,7 @@ from nas_face.study.compression.runtimes import file_name, runtimes_of, write_fl
 from nas_face.study.compression.state import LayerLossRow, Outcome, PlacedFile, State, Work
 from nas_face.study.compression.step_settings import QuantiseStep
 from nas_face.study.compression.trying import Made, Tries
+from nas_face.study.compression.usual_crops import usual_crops
 from nas_face.study.files import write_text
 
 PRECISION = "int8"
@@ -113,8 +114,12 @@ class _Quantiser:
         self.work = work
         self.tries = tries
         self.folder = tries.folder
-        self.images = calibration_images(
-            step.calibration, step.n_images, work.bench.faces.train, seed=work.seed
+        self.images = usual_crops(
+            calibration_images(
+                step.calibration, step.n_images, work.bench.faces.train, seed=work.seed
+            ),
+            state.model,
+            work.note,
         )
         self.reduced = not has_vnni() if step.reduce_range is None else step.reduce_range
         self.weight_bits = step.bits - 1 if self.reduced else step.bits

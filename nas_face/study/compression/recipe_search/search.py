@@ -50,6 +50,7 @@ from nas_face.study.compression.steps import (
     compress,
     original_row,
 )
+from nas_face.study.compression.usual_crops import usual_crops
 from nas_face.study.config import DataSettings
 from nas_face.study.faces import sample_images
 from nas_face.study.report.recipes import REPORT_FILE, write_recipes_report
@@ -135,7 +136,8 @@ def search_recipe(
     claim = SearchClaim(
         model=model, space=space, runtime=runtime, faces=faces, training=training, seed=seed
     )
-    crops = sample_images(faces.train, N_CROPS, seed=derive_seed(seed, "prune"))
+    drawn = sample_images(faces.train, N_CROPS, seed=derive_seed(seed, "prune"))
+    crops = usual_crops(drawn, model, note)
     drafts = RecipeDesigns(model, space, crops)
     origin = data or DataSettings()
 
