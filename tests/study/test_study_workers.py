@@ -121,7 +121,7 @@ def require_whole(trials, n_trials=LONG["trials"]):
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
 
 
-@pytest.mark.parametrize("study", [{"trials": 8}], indirect=True, ids=["eight"])
+@pytest.mark.parametrize("study", [{"trials": 16}], indirect=True, ids=["sixteen"])
 def test_a_killed_worker_s_trial_is_finished_by_another(study, url, search, tmp_path):
     """On PostgreSQL as on three machines: each with a folder of its own."""
     folders = [tmp_path / ("run" if url is None else f"run{number}") for number in range(3)]
@@ -150,7 +150,7 @@ def test_a_killed_worker_s_trial_is_finished_by_another(study, url, search, tmp_
         assert "Traceback" not in err
     run = Run.open(folders[0], url)
     trials = run.trials()
-    require_whole(trials, 8)
+    require_whole(trials, 16)
     assert {trial.number for trial in trials if RETRIED in trial.user_attrs} == {cut.number}
     again = trials[cut.number]
     assert (again.params, again.user_attrs[RETRIED]) == (cut.params, killed)
